@@ -1,0 +1,5 @@
+"""`python -m lesionlens`."""
+
+from lesionlens.cli import main
+
+main()

@@ -1,0 +1,192 @@
+"""One page for a doctor, as PDF."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+from reportlab.lib.colors import Color, HexColor  # type: ignore[import-untyped]
+from reportlab.lib.pagesizes import A4  # type: ignore[import-untyped]
+from reportlab.lib.styles import ParagraphStyle  # type: ignore[import-untyped]
+from reportlab.lib.units import mm  # type: ignore[import-untyped]
+from reportlab.lib.utils import ImageReader  # type: ignore[import-untyped]
+from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
+from reportlab.platypus import Paragraph  # type: ignore[import-untyped]
+
+from services.analysis.record import Analysis
+from services.analysis.results import Band, Result
+from services.analysis.telemetry import log_id
+from services.gateway.attention import attention_overlay
+from services.gateway.confined import centre_square_confined
+from services.gateway.guidance import (
+    BAND_LABELS,
+    CLASS_LABELS,
+    DISCLAIMER,
+    guidance_for,
+    is_malignant,
+    ranked,
+)
+
+#: Side in pixels of the pictures in the report: 80 mm at 180 dots an inch.
+PICTURE_SIDE_PX = 560
+_JPEG_QUALITY = 88
+
+_MARGIN = 18 * mm
+_PICTURE = 80 * mm
+_INK = HexColor("#1b1f24")
+_PALE = HexColor("#5b6470")
+_RULE = HexColor("#c9ced6")
+_BAND_COLOURS: dict[Band, Color] = {
+    Band.LOW: HexColor("#2f6f4f"),
+    Band.UNSURE: HexColor("#8a5a00"),
+    Band.HIGH: HexColor("#a3262a"),
+}
+_TEXT = ParagraphStyle("text", fontName="Helvetica", fontSize=9, leading=12, textColor=_INK)
+_SMALL = ParagraphStyle("small", fontName="Helvetica", fontSize=8, leading=10.5, textColor=_PALE)
+
+
+def report_pdf(analysis: Analysis, result: Result, photograph: bytes | None) -> bytes:
+    """The report, A4. `photograph` is the stored file; None when it is no longer there."""
+    pdf = io.BytesIO()
+    canvas = Canvas(pdf, pagesize=A4, pageCompression=1, invariant=1, lang="en")
+    canvas.setTitle("LesionLens report")
+    canvas.setAuthor("LesionLens")
+    canvas.setSubject("Automated analysis of a photographed skin lesion; not a diagnosis")
+    page = _Page(canvas)
+    page.heading(analysis, result)
+    page.pictures(result, photograph)
+    page.opinions(result)
+    page.guidance(result, analysis)
+    canvas.showPage()
+    canvas.save()
+    return pdf.getvalue()
+
+
+class _Page:
+    """Writes from the top down; `self._y` is where the next thing begins, in points from the bottom."""
+
+    def __init__(self, canvas: Canvas) -> None:
+        self._canvas = canvas
+        self._width, height = A4
+        self._y = height - _MARGIN
+
+    def heading(self, analysis: Analysis, result: Result) -> None:
+        self._line("LesionLens: analysis of a photographed skin lesion", size=15, bold=True, drop=18)
+        # A report is passed on: the whole id would be the permission to read and delete the analysis.
+        taken = analysis.created_at.strftime("%Y-%m-%d %H:%M UTC")
+        self._line(
+            f"Received {taken}    Models {result.model_version}    Analysis {log_id(analysis.id)}…", size=8, drop=14
+        )
+        self._rule()
+        self._line(BAND_LABELS[result.band], size=18, bold=True, colour=_BAND_COLOURS[result.band], drop=22, before=12)
+        self._line(f"Calibrated probability of malignancy: {result.probability:.1%}", size=11, bold=True, drop=14)
+        self._line(
+            f"Of 100 photographs answered with this number, about {round(result.probability * 100)} would be"
+            " expected to be malignant among photographs like those tested.",
+            size=8,
+            colour=_PALE,
+            drop=12,
+        )
+
+    def pictures(self, result: Result, photograph: bytes | None) -> None:
+        square = None if photograph is None else _centre_square(photograph)
+        self._y -= _PICTURE
+        if square is None:
+            self._canvas.setStrokeColor(_RULE)
+            self._canvas.rect(_MARGIN, self._y, _PICTURE, _PICTURE)
+            self._text(_MARGIN + 6, self._y + _PICTURE / 2, "The photograph is no longer stored.", 9)
+        else:
+            self._picture(square, _MARGIN)
+        overlay = attention_overlay(result.attention, PICTURE_SIDE_PX)
+        under = square or Image.new("RGB", overlay.size, (230, 232, 236))
+        looked = under.convert("RGBA")
+        looked.alpha_composite(overlay)
+        self._picture(looked.convert("RGB"), _MARGIN + _PICTURE + 8 * mm)
+        self._text(_MARGIN, self._y - 10, "Centre square of the photograph, as analysed", 8, _PALE)
+        self._text(_MARGIN + _PICTURE + 8 * mm, self._y - 10, "Where the networks looked (light = most)", 8, _PALE)
+        self._y -= 34
+
+    def opinions(self, result: Result) -> None:
+        left, right = _MARGIN, _MARGIN + 82 * mm
+        top = self._y
+        self._table(
+            left,
+            "Four networks (not calibrated)",
+            [(f"{opinion.name} v{opinion.version}", opinion.probability) for opinion in result.networks],
+            width=70 * mm,
+        )
+        lowest, self._y = self._y, top
+        self._table(
+            right,
+            "Diagnoses by probability",
+            [
+                (f"{CLASS_LABELS[name]}{' *' if is_malignant(name) else ''}", probability)
+                for name, probability in ranked(result.classes)
+            ],
+            width=self._width - _MARGIN - right,
+        )
+        self._y = min(lowest, self._y)
+        self._text(right, self._y, "* counts as malignant", 7, _PALE)
+        self._y -= 10
+
+    def guidance(self, result: Result, analysis: Analysis) -> None:
+        guidance = guidance_for(result.band)
+        self._rule()
+        self._paragraph(f"<b>{guidance.headline}.</b>", _TEXT, before=4)
+        for step in guidance.steps:
+            self._paragraph(f"• {step}", _TEXT)
+        concerns = (analysis.preparation or {}).get("concerns", ())
+        if concerns:
+            sentences = " ".join(str(concern["sentence"]) for concern in concerns)
+            self._paragraph(f"<b>About the photograph:</b> {sentences}", _TEXT, before=4)
+        self._paragraph(f"<b>{DISCLAIMER}</b>", _SMALL, before=6)
+
+    def _table(self, x: float, title: str, rows: list[tuple[str, float]], width: float) -> None:
+        self._text(x, self._y, title, 9, bold=True)
+        self._y -= 13
+        for name, probability in rows:
+            self._text(x, self._y, name, 8.5)
+            self._canvas.setFont("Helvetica", 8.5)
+            self._canvas.drawRightString(x + width, self._y, f"{probability:.1%}")
+            self._y -= 12
+
+    def _picture(self, picture: Image.Image, x: float) -> None:
+        jpeg = io.BytesIO()
+        picture.save(jpeg, "JPEG", quality=_JPEG_QUALITY)
+        jpeg.seek(0)
+        self._canvas.drawImage(ImageReader(jpeg), x, self._y, _PICTURE, _PICTURE)
+
+    def _paragraph(self, text: str, style: ParagraphStyle, before: float = 2) -> None:
+        paragraph = Paragraph(text, style)
+        _, height = paragraph.wrap(self._width - 2 * _MARGIN, self._y)
+        self._y -= height + before
+        paragraph.drawOn(self._canvas, _MARGIN, self._y)
+
+    def _line(
+        self,
+        text: str,
+        *,
+        size: float,
+        drop: float,
+        bold: bool = False,
+        colour: Color = _INK,
+        before: float = 0,
+    ) -> None:
+        self._y -= before
+        self._text(_MARGIN, self._y, text, size, colour, bold=bold)
+        self._y -= drop
+
+    def _text(self, x: float, y: float, text: str, size: float, colour: Color = _INK, *, bold: bool = False) -> None:
+        self._canvas.setFillColor(colour)
+        self._canvas.setFont("Helvetica-Bold" if bold else "Helvetica", size)
+        self._canvas.drawString(x, y, text)
+
+    def _rule(self) -> None:
+        self._canvas.setStrokeColor(_RULE)
+        self._canvas.line(_MARGIN, self._y, self._width - _MARGIN, self._y)
+        self._y -= 6
+
+
+def _centre_square(photograph: bytes) -> Image.Image | None:
+    """What the networks were shown, before its correction, in the report's resolution."""
+    return centre_square_confined(photograph, PICTURE_SIDE_PX)

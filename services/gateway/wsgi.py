@@ -1,0 +1,18 @@
+"""What gunicorn serves: `gunicorn --config python:services.gateway.gunicorn services.gateway.wsgi:app()`."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from services.analysis import tracing
+from services.analysis.settings import load_settings
+from services.analysis.telemetry import configure_logging
+from services.gateway.app import create_app
+
+
+def app() -> Flask:
+    """The application of this worker process, made from the environment after the fork."""
+    settings = load_settings()
+    configure_logging(settings, "gateway")
+    tracing.start(settings, "gateway")
+    return create_app(settings)

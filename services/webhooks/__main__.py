@@ -1,0 +1,27 @@
+"""Composition root of the delivery of webhooks: `python -m services.webhooks`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+from services.analysis.database import make_engine
+from services.analysis.settings import load_settings
+from services.analysis.telemetry import configure_logging
+from services.analysis.webhooks import WebhookBook
+from services.webhooks.delivery import AT_ONCE, Deliverer
+
+
+def main() -> None:
+    """Delivers until it is asked to end."""
+    settings = load_settings()
+    configure_logging(settings, "webhooks")
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    engine = make_engine(settings.database_url, pool_size=AT_ONCE // 2)
+    Deliverer(WebhookBook(engine), settings.webhook_networks(), settings.webhook_timeout_s).run(stopped)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Takes messages that are due, sends each in a thread of its own, and writes down how it went."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.analysis.errors import DatabaseUnavailableError, WebhookAddressError
+from services.analysis.telemetry import log_id
+from services.analysis.webhooks import TEST_EVENT, Message, WebhookBook
+from services.webhooks.addresses import Network, Resolver, resolve, target_of
+from services.webhooks.posting import post
+from services.webhooks.signature import signed_headers
+
+#: Seconds after each try that failed; together 33 hours, in which a receiver that fell over on a Friday evening has
+#: been found. After the last one the message is given up.
+PAUSES_S: tuple[float, ...] = (5, 30, 120, 600, 3_600, 3 * 3_600, 8 * 3_600, 20 * 3_600)
+#: Share by which a pause is longer at random, so that a receiver that comes back does not meet all messages at once.
+JITTER = 0.2
+#: Messages sent at the same time: a slow receiver holds one up to the timeout, the others go on.
+AT_ONCE = 8
+#: Seconds between two looks for messages that are due.
+POLL_S = 1.0
+#: Seconds between two deletions of old records.
+TIDY_S = 3_600.0
+#: Seconds that messages under way have when the process is asked to end; what is cut off is sent again later.
+LINGER_S = 1.5
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Deliverer:
+    """What one delivering process works with; any number of them may deliver at once."""
+
+    book: WebhookBook
+    allowed: Sequence[Network] = ()
+    timeout_s: float = 10.0
+    pauses_s: Sequence[float] = PAUSES_S
+    resolver: Resolver = resolve
+    now: Callable[[], float] = time.time
+    _free: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(AT_ONCE))
+
+    def run(self, stopped: threading.Event) -> None:
+        """Delivers until `stopped` is set."""
+        tidied = float("-inf")
+        while not stopped.is_set():
+            try:
+                if time.monotonic() - tidied > TIDY_S:
+                    self.book.forget_old()
+                    tidied = time.monotonic()
+                self.deliver_due()
+            except DatabaseUnavailableError:
+                _log.warning("the database does not answer; webhooks wait")
+            stopped.wait(POLL_S)
+        self.linger(LINGER_S)
+
+    def deliver_due(self) -> None:
+        """Begins to send what is due, as far as there is room; does not wait for the receivers."""
+        room = 0
+        while room < AT_ONCE and self._free.acquire(blocking=False):
+            room += 1
+        if not room:
+            return
+        messages: tuple[Message, ...] = ()
+        try:
+            messages = self.book.take_due(room)
+        finally:
+            for _ in range(room - len(messages)):
+                self._free.release()
+        for message in messages:
+            threading.Thread(target=self._deliver, args=(message,), name="webhook", daemon=True).start()
+
+    def linger(self, seconds: float) -> None:
+        """Waits until nothing is under way, `seconds` at most."""
+        end = time.monotonic() + seconds
+        held = 0
+        while held < AT_ONCE and self._free.acquire(timeout=max(0.0, end - time.monotonic())):
+            held += 1
+        for _ in range(held):
+            self._free.release()
+
+    def _deliver(self, message: Message) -> None:
+        try:
+            self._try(message)
+        except DatabaseUnavailableError:
+            _log.warning("a delivery could not be recorded; it is made again", message=log_id(message.id))
+        finally:
+            self._free.release()
+
+    def _try(self, message: Message) -> None:
+        log = _log.bind(message=log_id(message.id), attempt=message.attempt)
+        status, error = self._send(message)
+        if not error:
+            self.book.delivered(message, status or 0)
+            log.info("webhook delivered", status=status)
+            return
+        pause_s = self._pause_s(message.attempt)
+        self.book.not_delivered(message, status=status, error=error, again_in_s=pause_s)
+        log.warning("webhook not delivered", status=status, why=error, given_up=pause_s is None)
+
+    def _send(self, message: Message) -> tuple[int | None, str]:
+        """The receiver's status, and what is wrong ("": nothing)."""
+        body = body_of(message)
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "LesionLens-Webhooks/1",
+            **signed_headers(str(message.id), int(self.now()), body, message.secret),
+        }
+        try:
+            target = target_of(message.url, self.allowed, self.resolver)
+            status = post(target, body, headers, self.timeout_s)
+        except WebhookAddressError as error:
+            return None, error.detail
+        except (OSError, http.client.HTTPException) as error:
+            # The kind alone: the sentence may quote what the receiver sent.
+            return None, f"There was no answer ({type(error).__name__})."
+        if 200 <= status < 300:
+            return status, ""
+        if 300 <= status < 400:
+            return status, "The receiver redirects; redirects are not followed."
+        return status, f"The receiver answered {status}."
+
+    def _pause_s(self, attempt: int) -> float | None:
+        if attempt > len(self.pauses_s):
+            return None
+        jitter = random.uniform(0, JITTER)  # noqa: S311 - spreads load, hides nothing # nosec B311
+        return self.pauses_s[attempt - 1] * (1 + jitter)
+
+
+def body_of(message: Message) -> bytes:
+    """What the receiver is told: that and how it ended. The answer itself is fetched with the key, by who holds it."""
+    data: dict[str, object] = {}
+    if message.event != TEST_EVENT and message.analysis_id is not None:
+        own = f"/v1/analyses/{message.analysis_id}"
+        data = {"id": str(message.analysis_id), "state": message.event.partition(".")[2], "links": {"self": own}}
+        if message.batch_id is not None:
+            data["batch"] = {"id": str(message.batch_id)}
+    content = {"type": message.event, "timestamp": message.created_at.isoformat(timespec="milliseconds"), "data": data}
+    return json.dumps(content, separators=(",", ":")).encode()

@@ -1,0 +1,58 @@
+"""From folders to networks that are warm."""
+
+import ctypes
+import gc
+import logging
+from collections.abc import Callable, Collection
+from concurrent import futures
+from pathlib import Path
+
+import openvino
+
+from serving.embedded.engine import Engine
+from serving.embedded.precision import Source
+from serving.embedded.versions import Network
+
+log = logging.getLogger(__name__)
+
+
+def load(
+    networks: Collection[Network],
+    threads: int,
+    cores: int,
+    is_stopping: Callable[[], bool],
+    find: Callable[[str, int, Path], Source] | None = None,
+) -> None:
+    """Compile and warm up every version, `cores` networks at once: compiling one keeps about one core busy.
+
+    `find` tells where a version is read from when it is not computed in f32: (network, version, folder) → Source.
+
+    Begins no further network once `is_stopping`. Raises SettingsError for a model that cannot be served.
+    """
+    core = openvino.Core()
+
+    def load_one(network: Network) -> None:
+        if is_stopping():
+            return
+        network.load(
+            lambda name, version, folder: Engine(
+                name, version, folder, core, threads, source=find(name, version, folder) if find else None
+            )
+        )
+        log.info("%s: versions %s, labels %s", network.name, network.versions, network.labels)
+
+    with futures.ThreadPoolExecutor(cores, "load") as loaders:
+        for loaded in [loaders.submit(load_one, network) for network in networks]:
+            loaded.result()
+    _return_memory()
+
+
+def _return_memory() -> None:
+    """Give what loading left over back to the operating system: the parsed graphs, a quarter of the process.
+
+    Python and OpenVINO have freed it, but glibc keeps it; other C libraries have no such call and need none.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -1,0 +1,154 @@
+"""In which precision the networks compute, and which precisions are offered at all.
+
+Fewer bits are quicker and answer a little differently. So a precision other than f32 is offered only where
+`lesionlens calibrate` has measured, on labelled images and with these very networks and this stack, that it changes
+next to nothing. What it measured lies in a folder beside the int8 networks, and counts for the checksums written there
+alone.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import openvino
+
+from services.analysis.errors import SettingsError
+
+log = logging.getLogger("serving.embedded")
+
+#: What `lesionlens calibrate` measured, in the folder that it wrote.
+REPORT: Final = "precision.json"
+
+
+class Precision(enum.StrEnum):
+    """How the networks compute. AUTO is the quickest one that is offered and that the processor is made for."""
+
+    AUTO = "auto"
+    F32 = "f32"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one network is read from, and the precision of what is not quantised in it (OpenVINO's hint)."""
+
+    file: Path
+    hint: str
+
+
+def offered(calibrated: Path | None, models: Path) -> tuple[Precision, ...]:
+    """The precisions that may be used with the networks in `models`, f32 first.
+
+    Without a report, or with one about other networks or another stack, that is f32 alone.
+    """
+    report = _report(calibrated, models)
+    found = [Precision(name) for name, measured in report.get("precisions", {}).items() if measured["offered"]]
+    return (Precision.F32, *(precision for precision in found if precision != Precision.F32 and _is_quick(precision)))
+
+
+def choose(wanted: Precision, calibrated: Path | None, models: Path) -> Precision:
+    """The precision to compute in.
+
+    Raises:
+        SettingsError: the one wanted is not offered.
+    """
+    if wanted is Precision.F32:
+        return wanted
+    possible = offered(calibrated, models)
+    if wanted is Precision.AUTO:
+        speeds = _report(calibrated, models).get("precisions", {})
+        return min(possible, key=lambda precision: speeds.get(precision, {}).get("ensemble_ms", float("inf")))
+    if wanted not in possible:
+        raise SettingsError(
+            f"PRECISION {wanted} is not offered for these networks on this machine:"
+            f" `lesionlens calibrate --data …` measures whether it may be ({' and '.join(possible)} may)"
+        )
+    return wanted
+
+
+def sources(wanted: Precision, calibrated: Path | None, models: Path) -> Callable[[str, int, Path], Source]:
+    """Where each network is read from: (network, version, folder of its SavedModel) → Source.
+
+    A precision is offered as a mixture: a network that it would change too much computes in a wider one, as the report
+    says. Versions that were not measured compute in f32.
+
+    Raises:
+        SettingsError: the precision wanted is not offered.
+    """
+    precision = choose(wanted, calibrated, models)
+    log.info("networks compute in %s (asked for: %s)", precision, wanted)
+    plan: Mapping[str, str] = {}
+    versions: Mapping[str, int] = {}
+    if precision is not Precision.F32:
+        plan = _report(calibrated, models)["precisions"][precision]["networks"]
+        versions = {network["name"]: network["version"] for network in _stack(models)["networks"]}
+
+    def find(name: str, version: int, folder: Path) -> Source:
+        own = plan.get(name, Precision.F32) if versions.get(name) == version else Precision.F32
+        if own == Precision.INT8 and calibrated is not None:
+            return Source(quantised_file(calibrated, name, version), "f32")
+        return Source(folder, str(own))
+
+    return find
+
+
+def pure_file(calibrated: Path, name: str, version: int) -> Path:
+    """Where a network with all its layers in int8 lies, whether or not that is offered: for measurements."""
+    return calibrated / "int8" / name / str(version) / "wide-0.xml"
+
+
+def quantised_file(calibrated: Path, name: str, version: int) -> Path:
+    """Where the int8 form of a network lies."""
+    return calibrated / "int8" / name / str(version) / "model.xml"
+
+
+def checksum(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def subject(models: Path) -> dict[str, Any]:
+    """What a report is about: the networks that the stack names, by checksum, and the stack's own numbers."""
+    stack = _stack(models)
+    networks = {
+        network["name"]: checksum(models / network["name"] / str(network["version"]) / "saved_model.pb")
+        for network in stack["networks"]
+    }
+    told = json.dumps([stack["malignant"], stack["bands"]], sort_keys=True)
+    return {"networks": networks, "stack": hashlib.sha256(told.encode()).hexdigest()}
+
+
+def capabilities() -> frozenset[str]:
+    """What OpenVINO says that this processor computes quickly: FP32, BF16, INT8, …"""
+    return frozenset(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def _stack(models: Path) -> Mapping[str, Any]:
+    try:
+        stack: Mapping[str, Any] = json.loads((models / "stack.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{models} has no stack that can be read: {error}") from error
+    return stack
+
+
+def _is_quick(precision: Precision) -> bool:
+    return precision is not Precision.BF16 or "BF16" in capabilities()
+
+
+def _report(calibrated: Path | None, models: Path) -> Mapping[str, Any]:
+    if calibrated is None:
+        return {}
+    try:
+        report: Mapping[str, Any] = json.loads((calibrated / REPORT).read_text(encoding="utf-8"))
+        return report if report["subject"] == subject(models) else {}
+    except (OSError, ValueError, KeyError, SettingsError):
+        return {}

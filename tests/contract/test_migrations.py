@@ -1,0 +1,40 @@
+"""The migrations make exactly the tables that the code declares, and can be undone."""
+
+from __future__ import annotations
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import CheckConstraint, Engine, inspect, text
+
+from services.analysis.migrations import migrate
+from services.analysis.tables import Base
+
+
+def test_the_migrated_schema_is_the_declared_one(engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+        # Alembic does not compare CHECK constraints, so their names are compared here.
+        found = {
+            (table, check["name"])
+            for table in Base.metadata.tables
+            for check in inspect(connection).get_check_constraints(table)
+        }
+    declared = {
+        (table.name, constraint.name)
+        for table in Base.metadata.tables.values()
+        for constraint in table.constraints
+        if isinstance(constraint, CheckConstraint)
+    }
+    assert found == {(table, str(name)) for table, name in declared}
+
+
+def test_migrations_can_be_undone_and_done_again(engine: Engine) -> None:
+    migrate(engine, "base")
+    with engine.connect() as connection:
+        assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
+        assert connection.execute(text("SELECT count(*) FROM pg_type WHERE typname = 'analysis_state'")).scalar() == 0
+    migrate(engine)
+    migrate(engine)
+    with engine.connect() as connection:
+        assert "analysis" in inspect(connection).get_table_names()

@@ -1,0 +1,164 @@
+"""Dashboards and alert rules ask for numbers that the processes really give."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "observability"
+DASHBOARDS = sorted((FOLDER / "grafana/dashboards").glob("*.json"))
+#: What Prometheus itself adds.
+ITS_OWN = {"up"}
+
+#: Every process' metrics with one thing counted in each, and the gateway's exposition of all of them.
+COUNT_ONE_OF_EACH = """
+import sys
+from types import SimpleNamespace
+from services.analysis.circuits import CircuitState
+from services.analysis.metrics import NetworkMetrics, ShadowMetrics, StageMetrics
+from services.analysis.record import Backlog
+from services.analysis.states import STAGES
+from services.gateway.metrics import Metrics
+
+stages, networks, shadow = StageMetrics(), NetworkMetrics(), ShadowMetrics()
+for outcome in ("rejected", "failed"):
+    with stages.stage("prepare") as in_hand:
+        in_hand.ended(outcome, "blurred")
+networks.probability.observe(0.5)
+networks.strangeness.observe(0.5)
+networks.drift.set(1.0)
+shadow.answers.labels("low", "high").inc()
+shadow.logits.labels("mobilenet").observe(-0.5)
+shadow.probability.observe(0.1)
+gateway = Metrics(
+    SimpleNamespace(backlog=lambda: [Backlog(stage, 1, 2.0) for stage in STAGES]),
+    SimpleNamespace(count=lambda: 1),
+    SimpleNamespace(states=lambda: {"mobilenet": CircuitState.OPEN}),
+)
+gateway.requests.labels("POST", "/v1/analyses", 202).inc()
+gateway.durations.labels("POST", "/v1/analyses").observe(0.1)
+gateway.uploads_accepted.inc()
+gateway.uploads_refused.labels("too_large").inc()
+sys.stdout.buffer.write(gateway.exposition())
+"""
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Name of each series of a scrape → the names of its labels."""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path_factory.mktemp("metrics"))}
+    done = subprocess.run([sys.executable, "-c", COUNT_ONE_OF_EACH], env=environment, check=True, capture_output=True)
+    series: dict[str, set[str]] = {}
+    for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? ", done.stdout.decode(), re.MULTILINE):
+        series.setdefault(name, set()).update(re.findall(r"(\w+)=", labels))
+    return series
+
+
+def asked() -> list[tuple[str, str]]:
+    """Where an expression stands, and the expression."""
+    rules = yaml.safe_load((FOLDER / "alerts.yml").read_text())
+    found = [(rule["alert"], rule["expr"]) for group in rules["groups"] for rule in group["rules"]]
+    for file in DASHBOARDS:
+        for panel in json.loads(file.read_text())["panels"]:
+            found += [(f"{file.stem}: {panel['title']}", target["expr"]) for target in panel["targets"]]
+    return found
+
+
+def unknown(expression: str, scraped: dict[str, set[str]]) -> set[str]:
+    """Series and labels in `expression` that no scrape has."""
+    missing = set()
+    for name, matchers in re.findall(r"\b(lesionlens_\w+|up)\b(?:\{(.*?)\})?", expression):
+        if name in ITS_OWN:
+            continue
+        if name not in scraped:
+            missing.add(name)
+        else:
+            missing |= set(re.findall(r"(\w+)\s*[=!]", matchers)) - scraped[name]
+    known = set().union(*scraped.values())
+    for grouped in re.findall(r"\bby \((.*?)\)", expression):
+        missing |= set(re.split(r",\s*", grouped)) - known
+    return missing
+
+
+@pytest.mark.parametrize(("where", "expression"), asked(), ids=lambda value: value[:40])
+def test_what_is_asked_for_is_there(where: str, expression: str, scraped: dict[str, set[str]]) -> None:
+    assert re.search(r"lesionlens_\w+|\bup\b", expression), where
+    assert unknown(expression, scraped) == set(), where
+
+
+@pytest.mark.parametrize(
+    ("mistake", "missing"),
+    [
+        ("sum(rate(lesionlens_rejected_total[5m]))", "lesionlens_rejected_total"),
+        ('lesionlens_http_requests_total{code="500"}', "code"),
+        ("max by (queue) (lesionlens_backlog_analyses)", "queue"),
+    ],
+)
+def test_a_planted_mistake_is_caught(mistake: str, missing: str, scraped: dict[str, set[str]]) -> None:
+    assert unknown(mistake, scraped) == {missing}
+
+
+def test_every_series_of_the_workers_is_looked_at(scraped: dict[str, set[str]]) -> None:
+    looked_at = " ".join(expression for _, expression in asked())
+    families = {
+        re.sub(r"_(bucket|sum|count)$", "", name)
+        for name in scraped
+        if name.startswith("lesionlens_") and not name.endswith("_created")
+    }
+    unseen = {family for family in families if not re.search(rf"\b{family}(_bucket|_count)?\b", looked_at)}
+    assert {family for family in unseen if "shadow" not in family} == set()
+
+
+def test_every_alert_is_explained_to_whoever_it_wakes() -> None:
+    manual = (ROOT / "docs/operate.md").read_text()
+    headings = set(re.findall(r"^### (\w+)$", manual, re.MULTILINE))
+    rules = yaml.safe_load((FOLDER / "alerts.yml").read_text())
+    for rule in [rule for group in rules["groups"] for rule in group["rules"]]:
+        assert rule["alert"] in headings
+        assert rule["annotations"]["what_to_do"] == f"docs/operate.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["summary"]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: apt-get install prometheus)")
+def test_prometheus_takes_its_files() -> None:
+    done = subprocess.run(
+        ["promtool", "check", "config", str(FOLDER / "prometheus.yml")], text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_grafana_is_told_where_its_sources_and_dashboards_are() -> None:
+    sources = yaml.safe_load((FOLDER / "grafana/provisioning/datasources/sources.yaml").read_text())["datasources"]
+    files = yaml.safe_load((FOLDER / "grafana/provisioning/dashboards/files.yaml").read_text())["providers"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert f"./observability/grafana/dashboards:{files[0]['options']['path']}:ro" in compose["grafana"]["volumes"]
+    for source in sources:
+        assert re.fullmatch(r"http://(\w+):\d+", source["url"])[1] in compose
+    known = {source["uid"] for source in sources}
+    for file in DASHBOARDS:
+        dashboard = json.loads(file.read_text())
+        assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} <= known
+        assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_prometheus_asks_services_that_exist_where_they_answer() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    jobs = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
+    targets = [target for job in jobs for entry in job.get("static_configs", []) for target in entry["targets"]]
+    targets += [f"{name}:{e['port']}" for job in jobs for e in job.get("dns_sd_configs", []) for name in e["names"]]
+    settings = compose["x-settings"]
+    ports = {"gateway": settings["PORT"], "preprocessor": settings["METRICS_PORT"], "stacker": settings["METRICS_PORT"]}
+    for target in targets:
+        name, _, port = target.partition(":")
+        service = compose["services"][name]
+        assert set(service["networks"]) & set(compose["services"]["prometheus"]["networks"]), target
+        assert port == ports.get(name) or f"--rest_api_port={port}" in service["command"], target

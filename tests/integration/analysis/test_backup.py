@@ -1,0 +1,135 @@
+"""Backups between databases that DATABASE_URL names: whole or not at all, and never over anything."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from lesionlens.backup import read_backup, write_backup
+from services.analysis.blobs import BlobStore
+from services.analysis.database import make_engine
+from services.analysis.dead_letters import DeadLetters
+from services.analysis.keys import KeyRing, Scope
+from services.analysis.record import AnalysisRecord, Lease, Submission
+from services.analysis.results import Reason
+from services.analysis.settings import load_settings
+from services.analysis.states import PREPARE, AnalysisState
+
+
+@pytest.fixture
+def empty_engine(postgres_server: str) -> Iterator[Engine]:
+    """A database without a schema."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(
+        postgres_server.replace("postgresql://", "postgresql+psycopg2://"), isolation_level="AUTOCOMMIT"
+    )
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine = make_engine(postgres_server.replace("/postgres?", f"/{name}?"))
+    yield engine
+    engine.dispose()
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore((tmp_path / "blobs").as_uri())
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> BlobStore:
+    return BlobStore((tmp_path / "elsewhere").as_uri())
+
+
+@pytest.fixture
+def backup(engine: Engine, blobs: BlobStore) -> bytes:
+    """Of a key, an analysis under way with both blobs, a failed one, and a blob that nobody wants."""
+    key, _ = KeyRing(engine).create("Clinic; \\ \t “Basel”\n", (Scope.READ,), None, None)
+    record = AnalysisRecord(engine)
+    for number, store in enumerate((record.on_behalf_of(key.id), record)):
+        analysis_id = uuid.UUID(int=number + 1, version=4)
+        blobs.put_upload(analysis_id, b"photograph %d" % number)
+        store.accept(Submission(analysis_id, b"digest\x00\xff"))
+    blobs.put_tensor(uuid.UUID(int=1, version=4), np.ones((224, 224, 3), np.uint8))
+    blobs.put_upload(uuid.uuid4(), b"an orphan")
+    lease = record.claim(uuid.UUID(int=2, version=4), PREPARE, 20, 3)
+    assert isinstance(lease, Lease)
+    record.fail(lease, Reason("image_missing", "It was gone."))
+    file = io.BytesIO()
+    write_backup(engine, blobs, load_settings({}), file)
+    return file.getvalue()
+
+
+def test_everything_comes_back(
+    engine: Engine, empty_engine: Engine, blobs: BlobStore, elsewhere: BlobStore, backup: bytes
+) -> None:
+    done = read_backup(empty_engine, elsewhere, io.BytesIO(backup))
+
+    assert done["blobs"] == 3, "the orphan stayed behind"
+    for number in (1, 2):
+        analysis_id = uuid.UUID(int=number, version=4)
+        assert AnalysisRecord(empty_engine).find(analysis_id) == AnalysisRecord(engine).find(analysis_id)
+        assert elsewhere.get_upload(analysis_id) == blobs.get_upload(analysis_id)
+    assert KeyRing(empty_engine).keys() == KeyRing(engine).keys()
+    assert DeadLetters(empty_engine).all() == DeadLetters(engine).all()
+    assert AnalysisRecord(empty_engine).find(uuid.UUID(int=1, version=4)).state is AnalysisState.QUEUED
+
+
+def test_nothing_is_overwritten(engine: Engine, empty_engine: Engine, elsewhere: BlobStore, backup: bytes) -> None:
+    with pytest.raises(click.ClickException, match="database is not empty"):
+        read_backup(engine, elsewhere, io.BytesIO(backup))
+    elsewhere.put_upload(uuid.uuid4(), b"somebody's")
+    with pytest.raises(click.ClickException, match="image store is not empty"):
+        read_backup(empty_engine, elsewhere, io.BytesIO(backup))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_of_a_backup_that_is_not_whole_no_row_is_kept(
+    empty_engine: Engine, elsewhere: BlobStore, backup: bytes, share: float
+) -> None:
+    # A tar archive ends with kilobytes of zeros, which nobody would miss.
+    whole = backup.rstrip(b"\0")
+    with pytest.raises(click.ClickException):
+        read_backup(empty_engine, elsewhere, io.BytesIO(whole[: int(len(whole) * share)]))
+    with empty_engine.connect() as connection:
+        there = connection.execute(text("SELECT to_regclass('analysis')")).scalar()
+        assert there is None or connection.execute(text("SELECT count(*) FROM analysis")).scalar() == 0
+
+
+def test_a_name_that_leads_elsewhere_is_not_followed(
+    empty_engine: Engine, elsewhere: BlobStore, backup: bytes, tmp_path: Path
+) -> None:
+    altered = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(backup)) as old, tarfile.open(fileobj=altered, mode="w") as new:
+        for member in old:
+            content = old.extractfile(member)
+            if member.name.startswith("blobs/"):
+                member.name = "blobs/uploads/../../escaped"
+            new.addfile(member, content)
+    altered.seek(0)
+    with pytest.raises(click.ClickException):
+        read_backup(empty_engine, elsewhere, altered)
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def test_the_backup_of_a_newer_version_is_refused(empty_engine: Engine, elsewhere: BlobStore) -> None:
+    file = io.BytesIO()
+    manifest = json.dumps({"format": 1, "schema": "9999", "tables": {}}).encode()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        member = tarfile.TarInfo("manifest.json")
+        member.size = len(manifest)
+        archive.addfile(member, io.BytesIO(manifest))
+    file.seek(0)
+    with pytest.raises(click.ClickException, match="newer version"):
+        read_backup(empty_engine, elsewhere, file)

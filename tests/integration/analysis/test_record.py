@@ -1,0 +1,292 @@
+"""The record's promises: one outcome for each accepted upload, whoever dies."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import IntegrityError
+
+from services.analysis.database import make_engine
+from services.analysis.errors import (
+    AnalysisGoneError,
+    AnalysisNotFoundError,
+    DatabaseUnavailableError,
+    IdempotencyMismatchError,
+    LeaseLostError,
+)
+from services.analysis.record import (
+    AnalysisRecord,
+    Exhausted,
+    Feedback,
+    Lease,
+    NotClaimed,
+    Submission,
+)
+from services.analysis.results import CLASSES, NETWORKS, Band, NetworkOpinion, Reason, Result
+from services.analysis.states import PREPARE, STACK, AnalysisState, Stage
+from services.analysis.tables import PredictionRow
+
+RESULT = Result(
+    probability=0.25,
+    band=Band.UNSURE,
+    networks=tuple(NetworkOpinion(name, 1, index - 1.5, 0.5) for index, name in enumerate(NETWORKS)),
+    classes=tuple((name, 1 / 7) for name in CLASSES),
+    attention=tuple(tuple(0.5 for _ in range(7)) for _ in range(7)),
+    model_version="1",
+)
+
+
+@pytest.fixture
+def record(engine: Engine) -> AnalysisRecord:
+    return AnalysisRecord(engine)
+
+
+@pytest.fixture
+def accept(record: AnalysisRecord) -> Callable[..., uuid.UUID]:
+    def accept(**options: object) -> uuid.UUID:
+        submission = Submission(analysis_id=uuid.uuid4(), upload_digest=b"photo", **options)  # type: ignore[arg-type]
+        return record.accept(submission).id
+
+    return accept
+
+
+def claim(record: AnalysisRecord, analysis_id: uuid.UUID, stage: Stage, lease_s: float = 20.0) -> Lease:
+    lease = record.claim(analysis_id, stage, lease_s=lease_s, max_deliveries=3)
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def finished(record: AnalysisRecord, analysis_id: uuid.UUID) -> None:
+    record.advance(claim(record, analysis_id, PREPARE), {"hair_share": 0.01})
+    record.finish(claim(record, analysis_id, STACK), RESULT)
+
+
+def expire_lease(engine: Engine, analysis_id: uuid.UUID) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE analysis SET lease_until = now() - interval '1 s', due_at = now() WHERE id = :id"),
+            {"id": analysis_id},
+        )
+
+
+def test_the_way_of_one_analysis(record: AnalysisRecord, accept: Callable[..., uuid.UUID]) -> None:
+    analysis_id = accept(turns=4)
+    assert record.find(analysis_id).state is AnalysisState.QUEUED
+    lease = claim(record, analysis_id, PREPARE)
+    assert lease.turns == 4
+    assert record.find(analysis_id).state is AnalysisState.PREPARING
+    record.advance(lease, {"hair_share": 0.01})
+    assert record.find(analysis_id).state is AnalysisState.PREPARED
+    lease = claim(record, analysis_id, STACK)
+    assert lease.delivery == 1, "each stage counts its own deliveries"
+    record.finish(lease, RESULT)
+    analysis = record.find(analysis_id)
+    assert analysis.state is AnalysisState.DONE
+    assert analysis.result == RESULT
+    assert analysis.preparation == {"hair_share": 0.01}
+
+
+def test_a_claimed_analysis_cannot_be_claimed_again(record: AnalysisRecord, accept: Callable[..., uuid.UUID]) -> None:
+    analysis_id = accept()
+    claim(record, analysis_id, PREPARE)
+    assert record.claim(analysis_id, PREPARE, 20.0, 3) == NotClaimed()
+
+
+@pytest.mark.parametrize("state", ["queued", "done"])
+def test_only_an_analysis_that_waits_for_the_stage_can_be_claimed(
+    record: AnalysisRecord, accept: Callable[..., uuid.UUID], state: str
+) -> None:
+    analysis_id = accept()
+    if state == "done":
+        finished(record, analysis_id)
+    assert record.claim(analysis_id, STACK, 20.0, 3) == NotClaimed()
+
+
+def test_the_work_of_a_worker_whose_lease_ran_out_is_thrown_away(
+    record: AnalysisRecord, engine: Engine, accept: Callable[..., uuid.UUID]
+) -> None:
+    analysis_id = accept()
+    slow = claim(record, analysis_id, PREPARE)
+    expire_lease(engine, analysis_id)
+    quick = claim(record, analysis_id, PREPARE)
+    with pytest.raises(LeaseLostError):
+        record.reject(slow, Reason("blank", "…"))
+    record.advance(quick, {})
+    with pytest.raises(LeaseLostError):
+        record.advance(slow, {})
+    assert record.find(analysis_id).state is AnalysisState.PREPARED
+
+
+def test_a_result_is_never_recorded_twice(
+    record: AnalysisRecord, engine: Engine, accept: Callable[..., uuid.UUID]
+) -> None:
+    analysis_id = accept()
+    record.advance(claim(record, analysis_id, PREPARE), {})
+    slow = claim(record, analysis_id, STACK)
+    expire_lease(engine, analysis_id)
+    record.finish(claim(record, analysis_id, STACK), RESULT)
+    with pytest.raises(LeaseLostError):
+        record.finish(slow, RESULT)
+    with engine.connect() as connection:
+        rows = connection.execute(select(PredictionRow.network)).scalars().all()
+    assert sorted(rows) == sorted(NETWORKS)
+
+
+def test_the_fourth_delivery_is_not_begun_and_fails_the_analysis(
+    record: AnalysisRecord, engine: Engine, accept: Callable[..., uuid.UUID]
+) -> None:
+    analysis_id = accept()
+    for delivery in (1, 2, 3):
+        assert claim(record, analysis_id, PREPARE).delivery == delivery
+        expire_lease(engine, analysis_id)
+    assert record.claim(analysis_id, PREPARE, 20.0, 3) == Exhausted(store=True)
+    analysis = record.find(analysis_id)
+    assert analysis.state is AnalysisState.FAILED
+    assert analysis.reason is not None
+    assert analysis.reason.code == "delivered_too_often"
+
+
+def test_a_retried_analysis_keeps_its_count_and_becomes_due(
+    record: AnalysisRecord, accept: Callable[..., uuid.UUID]
+) -> None:
+    analysis_id = accept()
+    record.retry_later(claim(record, analysis_id, PREPARE), delay_s=0)
+    assert record.take_due(10) == ((PREPARE, analysis_id),)
+    assert record.take_due(10) == (), "once taken it is not due again at once"
+    assert claim(record, analysis_id, PREPARE).delivery == 2
+
+
+def test_the_sweeper_sees_expired_leases_in_their_stage(
+    record: AnalysisRecord, engine: Engine, accept: Callable[..., uuid.UUID]
+) -> None:
+    waiting, held, finished_one = accept(), accept(), accept()
+    record.advance(claim(record, held, PREPARE), {})
+    claim(record, held, STACK)
+    finished(record, finished_one)
+    expire_lease(engine, held)
+    assert record.take_due(10) == ((STACK, held),)
+    assert record.find(waiting).state is AnalysisState.QUEUED
+
+
+def test_the_same_idempotency_key_gives_the_same_analysis(
+    record: AnalysisRecord, accept: Callable[..., uuid.UUID]
+) -> None:
+    first = accept(idempotency_key_digest=b"key")
+    assert accept(idempotency_key_digest=b"key") == first
+    assert accept(idempotency_key_digest=b"other") != first
+    with pytest.raises(IdempotencyMismatchError):
+        record.accept(Submission(uuid.uuid4(), upload_digest=b"another", idempotency_key_digest=b"key"))
+    with pytest.raises(IdempotencyMismatchError):
+        record.accept(Submission(uuid.uuid4(), b"photo", idempotency_key_digest=b"key", force=True))
+    with pytest.raises(IdempotencyMismatchError):
+        record.accept(Submission(uuid.uuid4(), b"photo", idempotency_key_digest=b"key", turns=8))
+
+
+def test_deletion_leaves_nothing_but_the_fact(
+    record: AnalysisRecord, engine: Engine, accept: Callable[..., uuid.UUID]
+) -> None:
+    analysis_id = accept()
+    finished(record, analysis_id)
+    record.add_feedback(analysis_id, Feedback("mel", "biopsy", consent=True))
+    record.delete(analysis_id)
+    record.delete(analysis_id)
+    with pytest.raises(AnalysisGoneError):
+        record.find(analysis_id)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM prediction")).scalar_one() == 0
+        assert connection.execute(text("SELECT count(*) FROM feedback")).scalar_one() == 0
+        row = connection.execute(text("SELECT preparation, probability, classes, upload_digest FROM analysis")).one()
+    assert tuple(row) == (None, None, None, b"")
+
+
+def test_a_deleted_analysis_is_lost_to_its_worker(record: AnalysisRecord, accept: Callable[..., uuid.UUID]) -> None:
+    analysis_id = accept()
+    lease = claim(record, analysis_id, PREPARE)
+    record.delete(analysis_id)
+    with pytest.raises(LeaseLostError):
+        record.advance(lease, {})
+
+
+def test_an_unknown_analysis_is_not_found(record: AnalysisRecord) -> None:
+    with pytest.raises(AnalysisNotFoundError):
+        record.find(uuid.uuid4())
+    with pytest.raises(AnalysisNotFoundError):
+        record.delete(uuid.uuid4())
+
+
+def test_photographs_that_must_not_be_stored_are_past_retention_at_once(
+    record: AnalysisRecord, accept: Callable[..., uuid.UUID]
+) -> None:
+    kept, not_kept, unfinished = accept(), accept(store=False), accept(store=False)
+    for analysis_id in (kept, not_kept):
+        finished(record, analysis_id)
+    assert record.images_past_retention(24, 10) == (not_kept,)
+    record.images_deleted(not_kept)
+    assert record.images_past_retention(24, 10) == ()
+    assert set(record.images_past_retention(0, 10)) == {kept}
+    assert record.find(unfinished).images_deleted_at is None
+
+
+def test_results_past_retention_are_found_until_they_are_deleted(
+    record: AnalysisRecord, accept: Callable[..., uuid.UUID]
+) -> None:
+    analysis_id = accept()
+    finished(record, analysis_id)
+    assert record.results_past_retention(30, 10) == ()
+    assert record.results_past_retention(0, 10) == (analysis_id,)
+    record.delete(analysis_id)
+    assert record.results_past_retention(0, 10) == ()
+
+
+def test_a_batch_keeps_the_order_of_its_uploads_and_what_was_refused(record: AnalysisRecord) -> None:
+    batch_id = uuid.uuid4()
+    refusal = Reason("not_an_image", "This file is not an image.")
+    uploads = [Submission(uuid.uuid4(), b"digest", refusal=refusal if position == 1 else None) for position in range(3)]
+    accepted = record.accept_batch(batch_id, uploads)
+    assert [analysis.id for analysis in accepted] == [upload.analysis_id for upload in uploads]
+    assert [analysis.state.value for analysis in accepted] == ["queued", "rejected", "queued"]
+    assert accepted[1].reason == refusal
+    assert accepted[1].images_deleted_at is not None
+    assert record.batch(batch_id) == accepted
+
+
+def test_a_batch_is_recorded_as_a_whole_or_not_at_all(record: AnalysisRecord) -> None:
+    batch_id, twice = uuid.uuid4(), Submission(uuid.uuid4(), b"digest")
+    with pytest.raises(IntegrityError):
+        record.accept_batch(batch_id, [twice, twice])
+    with pytest.raises(AnalysisNotFoundError):
+        record.batch(uuid.uuid4())
+
+
+def test_the_backlog_counts_what_waits_for_each_stage(record: AnalysisRecord, accept: Callable[..., uuid.UUID]) -> None:
+    accept()
+    record.advance(claim(record, accept(), PREPARE), {})
+    assert [(backlog.stage, backlog.waiting) for backlog in record.backlog()] == [(PREPARE, 1), (STACK, 1)]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "state = 'done'",
+        "state = 'rejected'",
+        "state = 'stacking'",
+        "finished_at = now()",
+        "probability = 0.5",
+        "deliveries = -1",
+        "due_at = NULL",
+        "turns = 3",
+    ],
+)
+def test_nonsense_cannot_be_stored(engine: Engine, accept: Callable[..., uuid.UUID], nonsense: str) -> None:
+    accept()
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.execute(text(f"UPDATE analysis SET {nonsense}"))
+
+
+def test_a_database_that_does_not_answer_is_said_so() -> None:
+    engine = make_engine("postgresql://nobody@127.0.0.1:9/nowhere")
+    with pytest.raises(DatabaseUnavailableError):
+        AnalysisRecord(engine).find(uuid.uuid4())

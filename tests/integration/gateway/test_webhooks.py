@@ -1,0 +1,330 @@
+"""Webhooks from the registration to a real receiver: signed, tried again, remembered, and kept away from the inside."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import json
+import threading
+import uuid
+from collections import deque
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from sqlalchemy import text
+from werkzeug.datastructures import Headers
+
+from lesionlens.client import verify_webhook
+from services.analysis.database import make_engine
+from services.analysis.keys import KeyRing
+from services.analysis.settings import load_settings
+from services.analysis.webhooks import MAX_WEBHOOKS, WebhookBook
+from services.gateway.app import create_app
+from services.gateway.parts import make_parts
+from services.webhooks import delivery
+from services.webhooks.delivery import Deliverer
+from tests.integration.gateway.conftest import photograph
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
+
+
+class Receiver:
+    """A real HTTP server that notes what it is told, and answers as it is told to, else 204."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[dict[str, str], bytes]] = []
+        self.answers: deque[tuple[int, dict[str, str]] | threading.Event] = deque()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.seen.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                answer = receiver.answers.popleft() if receiver.answers else (204, {})
+                if isinstance(answer, threading.Event):
+                    answer.wait(30)
+                    return
+                status, headers = answer
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_port
+        self.url = f"http://127.0.0.1:{self.port}/hook"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def receiver():
+    with closing(Receiver()) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def settings(settings):
+    return settings.model_copy(update={"webhook_allowed_networks": "127.0.0.0/8"})
+
+
+@pytest.fixture
+def book(engine):
+    return WebhookBook(engine)
+
+
+@pytest.fixture
+def key(engine):
+    """An API key, as the headers that show it."""
+    key, token = KeyRing(engine).create("clinic")
+    return key, {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+def register(client, key):
+    def registered(url: str, headers=None):
+        return client.post("/v1/webhooks", json={"url": url}, headers=headers or key[1])
+
+    return registered
+
+
+def deliver(book, **options) -> None:
+    """One round of what is due, to its end."""
+    deliverer = Deliverer(book, **{"allowed": LOOPBACK, "timeout_s": 5.0, "pauses_s": (0.0, 0.0, 0.0)} | options)
+    deliverer.deliver_due()
+    deliverer.linger(20)
+
+
+def deliveries(client, key, webhook):
+    return client.get(webhook["links"]["deliveries"], headers=key[1]).json["items"]
+
+
+def test_a_receiver_is_told_that_an_analysis_ended_and_can_believe_it(
+    client, key, register, upload, workers, book, receiver
+):
+    webhook = register(receiver.url).json
+    analysis = upload(headers=key[1]).json
+    deliver(book)
+    assert receiver.seen == []
+
+    workers.finish(uuid.UUID(analysis["id"]))
+    deliver(book)
+
+    ((headers, body),) = receiver.seen
+    message = verify_webhook(body, headers, webhook["secret"])
+    assert message["type"] == "analysis.done"
+    assert message["data"] == {
+        "id": analysis["id"], "state": "done", "links": {"self": f"/v1/analyses/{analysis['id']}"},
+    }  # fmt: skip
+    # The id is all that leaves: what was found is fetched by whoever holds the key.
+    assert b"probability" not in body
+    (told,) = deliveries(client, key, webhook)
+    assert (told["id"], told["state"], told["attempts"], told["last_status"]) == (
+        headers["webhook-id"], "delivered", 1, 204,
+    )  # fmt: skip
+    deliver(book)
+    assert len(receiver.seen) == 1
+
+
+def test_every_end_is_told_and_every_file_of_a_batch(client, key, register, workers, book, receiver, upload):
+    register(receiver.url)
+    rejected, cancelled = upload(headers=key[1]).json, upload(photograph(seed=2), headers=key[1]).json
+    workers.reject(uuid.UUID(rejected["id"]))
+    client.post(f"/v1/analyses/{cancelled['id']}/cancel", headers=key[1])
+    form = {"images": [(io.BytesIO(b"no photograph"), "a.jpg"), (io.BytesIO(photograph(seed=3)), "b.jpg")]}
+    batch = client.post("/v1/batches", data=form, headers=key[1]).json
+    upload(photograph(seed=4))  # nobody's
+    deliver(book)
+    told = {}
+    for headers, body in receiver.seen:
+        message = json.loads(body)
+        told[message["data"]["id"]] = (message["type"], message["data"].get("batch"))
+        assert headers["content-type"] == "application/json"
+    assert told == {
+        rejected["id"]: ("analysis.rejected", None),
+        cancelled["id"]: ("analysis.failed", None),
+        batch["items"][0]["id"]: ("analysis.rejected", {"id": batch["id"]}),
+    }
+
+
+def test_a_message_is_tried_again_with_the_same_id_and_a_new_time_until_it_is_taken(
+    client, key, register, book, receiver
+):
+    webhook = register(receiver.url).json
+    client.post(webhook["links"]["test"], headers=key[1])
+    receiver.answers.extend([(500, {}), (302, {"Location": receiver.url}), (200, {})])
+    clock = iter([1_000.0, 2_000.0, 3_000.0])
+    for _ in range(4):
+        deliver(book, now=lambda: next(clock))
+    assert [headers["webhook-timestamp"] for headers, _ in receiver.seen] == ["1000", "2000", "3000"]
+    assert len({headers["webhook-id"] for headers, _ in receiver.seen}) == 1
+    assert len({headers["webhook-signature"] for headers, _ in receiver.seen}) == 3
+    (told,) = deliveries(client, key, webhook)
+    assert (told["type"], told["state"], told["attempts"]) == ("webhook.test", "delivered", 3)
+
+
+def test_the_pauses_grow_and_end(client, key, register, book, receiver, engine):
+    webhook = register(receiver.url).json
+    client.post(webhook["links"]["test"], headers=key[1])
+    receiver.answers.extend([(503, {})] * 9)
+    pauses = []
+    for _ in range(3):
+        deliver(book, pauses_s=(100.0, 1_000.0))
+        with engine.begin() as connection:
+            row = connection.execute(text("SELECT due_at - now() AS pause, last_error FROM webhook_delivery")).one()
+            pauses.append(row.pause.total_seconds() if row.pause else None)
+            connection.execute(text("UPDATE webhook_delivery SET due_at = now() WHERE due_at IS NOT NULL"))
+    assert 90 < pauses[0] <= 120
+    assert 990 < pauses[1] <= 1_200
+    assert pauses[2] is None
+    (told,) = deliveries(client, key, webhook)
+    assert (told["state"], told["last_status"]) == ("given_up", 503)
+    assert told["last_error"] == "The receiver answered 503."
+    assert list(delivery.PAUSES_S) == sorted(delivery.PAUSES_S)
+    assert sum(delivery.PAUSES_S) > 24 * 3_600
+
+
+def test_what_a_dead_process_had_taken_is_sent_by_the_next_one(
+    postgres_url, key, register, client, book, receiver, engine
+):
+    webhook = register(receiver.url).json
+    client.post(webhook["links"]["test"], headers=key[1])
+    assert len(book.take_due(8)) == 1  # by a process that then died
+    assert book.take_due(8) == ()
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE webhook_delivery SET due_at = due_at - interval '61 seconds'"))
+    restarted = make_engine(postgres_url)
+    deliver(WebhookBook(restarted))
+    restarted.dispose()
+    assert len(receiver.seen) == 1
+    (told,) = deliveries(client, key, webhook)
+    assert (told["state"], told["attempts"]) == ("delivered", 2)
+
+
+def test_a_redirect_is_not_followed(client, key, register, book, receiver):
+    webhook = register(receiver.url).json
+    with closing(Receiver()) as inside:
+        receiver.answers.append((307, {"Location": inside.url}))
+        client.post(webhook["links"]["test"], headers=key[1])
+        deliver(book, pauses_s=())
+        assert inside.seen == []
+    (told,) = deliveries(client, key, webhook)
+    assert (told["state"], told["last_status"]) == ("given_up", 307)
+
+
+def test_a_name_that_leads_inside_by_the_time_of_the_delivery_gets_nothing(client, key, book, receiver, engine):
+    """DNS rebinding: public when it was registered, loopback when the message is sent."""
+    book.add(key[0].id, f"https://rebinding.example:{receiver.port}/hook")
+    (webhook,) = client.get("/v1/webhooks", headers=key[1]).json["items"]
+    client.post(webhook["links"]["test"], headers=key[1])
+    asked = []
+
+    def rebinding(host, port):
+        asked.append(host)
+        return ["127.0.0.1"]
+
+    deliver(book, allowed=(), pauses_s=(), resolver=rebinding)
+    assert receiver.seen == []
+    assert asked == ["rebinding.example"]
+    (told,) = deliveries(client, key, webhook)
+    assert told["last_error"] == "The address does not lead to the public internet."
+
+
+def test_the_name_is_looked_up_once_and_the_checked_address_is_connected_to(client, key, book, receiver):
+    book.add(key[0].id, f"http://receiver.example:{receiver.port}/hook?clinic=1")
+    (webhook,) = client.get("/v1/webhooks", headers=key[1]).json["items"]
+    client.post(webhook["links"]["test"], headers=key[1])
+    answers = iter([["127.0.0.1"]])
+    deliver(book, resolver=lambda host, port: next(answers))
+    assert [headers["host"] for headers, _ in receiver.seen] == [f"receiver.example:{receiver.port}"]
+
+
+def test_a_receiver_without_a_valid_certificate_gets_nothing(client, key, register, book, receiver):
+    webhook = register(receiver.url.replace("http:", "https:")).json
+    client.post(webhook["links"]["test"], headers=key[1])
+    deliver(book, pauses_s=())
+    assert receiver.seen == []
+    (told,) = deliveries(client, key, webhook)
+    assert told["last_error"].startswith("There was no answer (SSL")
+
+
+def test_a_receiver_that_never_answers_is_hung_up_on_and_holds_up_nobody(client, key, register, book, receiver):
+    forever = threading.Event()
+    receiver.answers.append(forever)
+    webhook = register(receiver.url).json
+    for _ in range(2):
+        client.post(webhook["links"]["test"], headers=key[1])
+    deliver(book, timeout_s=0.5, pauses_s=(3_600.0,))
+    forever.set()
+    assert sorted(told["state"] for told in deliveries(client, key, webhook)) == ["delivered", "waiting"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://10.0.0.1/", "https://169.254.169.254/latest/meta-data", "https://[fe80::1]/", "https://192.168.0.1/",
+        "http://93.184.215.14/", "ftp://93.184.215.14/", "nonsense", "https://user:pass@93.184.215.14/",
+    ],
+)  # fmt: skip
+def test_an_address_that_must_not_be_asked_cannot_be_registered(register, url):
+    answer = register(url)
+    assert (answer.status_code, answer.json["type"]) == (422, "/problems/webhook-address")
+
+
+def test_by_default_even_the_loopback_is_inside(settings, postgres_url, redis_url, key, receiver):
+    strict = settings.model_copy(update={"webhook_allowed_networks": ""})
+    parts = make_parts(strict)
+    answer = create_app(strict, parts).test_client().post("/v1/webhooks", json={"url": receiver.url}, headers=key[1])
+    parts.drain()
+    parts.engine.dispose()
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("body", [{}, {"url": 7}, {"url": "https://93.184.215.14/", "secret": "mine"}, {"url": ""}])
+def test_a_body_that_says_something_else_is_refused(client, key, body):
+    assert client.post("/v1/webhooks", json=body, headers=key[1]).status_code == 422
+
+
+def test_webhooks_are_their_keys_alone(client, engine, key, register, receiver):
+    assert client.post("/v1/webhooks", json={"url": receiver.url}).status_code == 401
+    webhook = register(receiver.url).json
+    _, token = KeyRing(engine).create("another clinic")
+    other = Headers({"Authorization": f"Bearer {token}"})
+    assert client.get("/v1/webhooks", headers=other).json["items"] == []
+    for method, path in (("GET", webhook["links"]["deliveries"]), ("POST", webhook["links"]["test"]),
+                         ("DELETE", webhook["links"]["self"])):  # fmt: skip
+        assert client.open(path, method=method, headers=other).status_code == 404
+    (listed,) = client.get("/v1/webhooks", headers=key[1]).json["items"]
+    assert "secret" not in listed
+    assert client.delete(webhook["links"]["self"], headers=key[1]).status_code == 204
+    assert client.get("/v1/webhooks", headers=key[1]).json["items"] == []
+
+
+def test_a_key_can_have_only_so_many(register, receiver):
+    assert {register(receiver.url).status_code for _ in range(MAX_WEBHOOKS)} == {201}
+    assert register(receiver.url).json["type"] == "/problems/too-many-webhooks"
+
+
+def test_a_revoked_key_is_told_nothing_more(client, engine, key, register, book, receiver):
+    webhook = register(receiver.url).json
+    client.post(webhook["links"]["test"], headers=key[1])
+    KeyRing(engine).revoke(key[0].id)
+    deliver(book)
+    assert receiver.seen == []
+
+
+def test_the_networks_are_checked_when_the_service_starts():
+    from services.analysis.errors import SettingsError
+
+    with pytest.raises(SettingsError, match="WEBHOOK_ALLOWED_NETWORKS"):
+        load_settings({"WEBHOOK_ALLOWED_NETWORKS": "10.0.0.0/99"})

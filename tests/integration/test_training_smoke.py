@@ -1,0 +1,90 @@
+"""Training from a user's own folder, from images to a network in a SavedModel, on a hundred drawn pictures."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [
+    pytest.mark.training,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        importlib.util.find_spec("tensorflow") is None,
+        reason="TensorFlow is not installed (requirements/training.txt)",
+    ),
+]
+
+
+def spot(malignant: bool, rng: np.random.Generator) -> np.ndarray:
+    """A round brown spot, or a ragged one with three colours."""
+    image = np.full((240, 260, 3), (205, 165, 150), np.uint8)
+    centre = tuple(int(c) for c in rng.integers(110, 140, 2))
+    cv2.circle(image, centre, int(rng.integers(35, 55)), (60, 40, 60) if malignant else (150, 100, 75), -1)
+    if malignant:
+        for _ in range(12):
+            where = tuple(int(c + d) for c, d in zip(centre, rng.integers(-55, 55, 2), strict=True))
+            colour = [(40, 30, 40), (150, 60, 60), (90, 90, 120)][rng.integers(3)]
+            cv2.circle(image, where, int(rng.integers(5, 18)), colour, -1)
+    noise = rng.normal(0, 6, image.shape)
+    return np.clip(cv2.GaussianBlur(image, (0, 0), 1.2) + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("mine")
+    rng = np.random.default_rng(0)
+    for i in range(120):
+        diagnosis = "melanoma" if i % 2 else "nevus"
+        (root / diagnosis).mkdir(exist_ok=True)
+        cv2.imwrite(str(root / diagnosis / f"{i}.jpg"), spot(bool(i % 2), rng)[..., ::-1])
+    return root
+
+
+def lesionlens(*arguments: object) -> str:
+    command = [sys.executable, "-m", "lesionlens", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=280).stdout
+
+
+def test_a_folder_of_images_becomes_a_network_that_tells_them_apart(folder, tmp_path):
+    recipe = {"network": "mobilenet", "phases": [{"size_px": 64, "share": 1.0}], "epoch_images": 160, "batch": 16}
+    recipe |= {"learning_rate": 1e-3, "average_momentum": 0.8, "warm_up": 0.1, "dropout": 0.0}
+    # From random weights and in a minute: turns alone, the rest is tested where it belongs.
+    off = ("crop", "colour", "sharpness", "compression", "noise", "cutout", "hair")
+    recipe["augmentation"] = dict.fromkeys(off, False)
+    (tmp_path / "recipe.json").write_text(json.dumps([recipe]))
+    arguments = ["train", "--data", folder, "--runs", tmp_path / "runs", "--cache", tmp_path / "cache"]
+    arguments += ["--recipe", tmp_path / "recipe.json", "--epochs", 18]
+    first = lesionlens(*arguments)
+    assert (tmp_path / "runs" / "mobilenet" / "curve.csv").read_text().count("\n") >= 2
+    auc = float(first.rsplit("validation AUC ", 1)[1].split()[0])
+    assert auc > 0.8
+
+    started = time.monotonic()
+    assert "already trained" in lesionlens(*arguments)
+    assert time.monotonic() - started < 60
+
+    script = f"""
+from pathlib import Path
+from training.answers import run_networks
+from training.corpus import open_corpus
+from training.evaluation import auc_with_interval
+from training.release import export_network
+from training.stacking import malignant_logits
+folder = Path({str(tmp_path)!r}) / "models" / "mobilenet" / "1"
+export_network("mobilenet", Path({str(tmp_path)!r}) / "runs" / "mobilenet" / "weights.npz", 64, folder)
+corpus = open_corpus(Path({str(folder)!r}), Path({str(tmp_path)!r}) / "cache")
+test = corpus.positions("test")
+answers = run_networks([folder], corpus.images.pixels, test)
+auc = auc_with_interval(malignant_logits(answers.class_logits[0])[:, 0], corpus.malignant[test])[0]
+assert auc > 0.8, auc
+assert answers.embedding.shape == (len(test), 1536)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=120)

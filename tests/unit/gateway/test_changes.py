@@ -1,0 +1,64 @@
+"""Who waits for the end of an analysis is not woken for what happens before it."""
+
+import os
+import queue
+import threading
+import uuid
+
+import pytest
+
+from services.analysis.record import GOES_ON
+from services.gateway import changes as module
+from services.gateway.changes import Changes
+
+PATIENCE_S = 30
+
+
+@pytest.fixture
+def changes(monkeypatch):
+    monkeypatch.setattr(module, "LOOK_ANYWAY_S", PATIENCE_S)
+    changes = Changes("postgresql://nobody@localhost/none", max_waiters=4)
+    changes._listening_in = os.getpid()  # what PostgreSQL would announce, the tests announce
+    yield changes
+    changes.stop()
+
+
+class Waiter:
+    """Waits in a thread; `looks` gets an entry for each look, and the look's outcome is taken from `answers`."""
+
+    def __init__(self, changes, analysis_id, *, only_its_end):
+        self.looks, self.answers, self.result = queue.Queue(), queue.Queue(), queue.Queue()
+
+        def look():
+            self.looks.put("looked")
+            return self.answers.get(timeout=PATIENCE_S)
+
+        def wait():
+            self.result.put(changes.wait_until(analysis_id, look, PATIENCE_S, only_its_end=only_its_end))
+
+        self.thread = threading.Thread(target=wait, daemon=True)
+        self.thread.start()
+
+    def looked(self):
+        return self.looks.get(timeout=PATIENCE_S)
+
+
+@pytest.mark.parametrize("only_its_end", [True, False])
+def test_a_step_on_the_way_wakes_only_whoever_waits_for_any_change(changes, only_its_end):
+    analysis_id = str(uuid.uuid4())
+    waiter = Waiter(changes, analysis_id, only_its_end=only_its_end)
+    waiter.looked()
+    waiter.answers.put(None)
+    while not changes.waiting:
+        pass
+    changes._wake(f"{analysis_id}{GOES_ON}")
+    if not only_its_end:
+        waiter.looked()
+        waiter.answers.put(None)
+    changes._wake(str(uuid.uuid4()))
+    changes._wake(analysis_id)
+    waiter.looked()
+    waiter.answers.put("the end")
+    assert waiter.result.get(timeout=PATIENCE_S) == ("the end", True)
+    assert waiter.looks.empty()
+    assert changes.waiting == 0

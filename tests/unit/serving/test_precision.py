@@ -1,0 +1,95 @@
+"""A precision other than f32 is offered only for what was measured: these networks, this stack, this report."""
+
+import json
+
+import pytest
+
+from services.analysis.errors import SettingsError
+from serving.answers import LONGEST_FIRST, NETWORKS, place
+from serving.embedded import precision as module
+from serving.embedded.precision import Precision, choose, offered, quantised_file, sources, subject
+
+
+@pytest.fixture
+def models(tmp_path):
+    for name in NETWORKS:
+        (tmp_path / "models" / name / "1").mkdir(parents=True)
+        (tmp_path / "models" / name / "1" / "saved_model.pb").write_bytes(name.encode())
+    stack = {
+        "networks": [{"name": name, "version": 1} for name in NETWORKS],
+        "malignant": {"coefficients": [1, 1, 1, 1], "intercept": 0},
+        "bands": {"low_below": 0.1, "high_from": 0.2},
+    }
+    (tmp_path / "models" / "stack.json").write_text(json.dumps(stack))
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def calibrated(tmp_path, models, monkeypatch):
+    monkeypatch.setattr(module, "capabilities", lambda: frozenset({"FP32", "BF16", "INT8"}))
+    report = {
+        "subject": subject(models),
+        "precisions": {
+            "f32": {"offered": True, "ensemble_ms": 60.0, "networks": dict.fromkeys(NETWORKS, "f32")},
+            "bf16": {
+                "offered": True,
+                "ensemble_ms": 36.0,
+                "networks": {**dict.fromkeys(NETWORKS, "bf16"), "mobilenet": "f32"},
+            },
+            "int8": {"offered": False, "ensemble_ms": 25.0, "networks": dict.fromkeys(NETWORKS, "int8")},
+        },
+    }
+    folder = tmp_path / "calibrated"
+    folder.mkdir()
+    (folder / "precision.json").write_text(json.dumps(report))
+    return folder
+
+
+def test_without_a_report_there_is_f32_alone(models, tmp_path):
+    assert offered(None, models) == offered(tmp_path, models) == (Precision.F32,)
+    assert choose(Precision.AUTO, None, models) is Precision.F32
+    with pytest.raises(SettingsError, match="lesionlens calibrate"):
+        choose(Precision.BF16, None, models)
+
+
+def test_the_quickest_that_passed_is_taken_and_what_failed_is_refused(models, calibrated):
+    assert offered(calibrated, models) == (Precision.F32, Precision.BF16)
+    assert choose(Precision.AUTO, calibrated, models) is Precision.BF16
+    assert choose(Precision.F32, calibrated, models) is Precision.F32
+    with pytest.raises(SettingsError, match="int8 is not offered"):
+        choose(Precision.INT8, calibrated, models)
+
+
+def test_a_processor_without_bf16_is_not_offered_it(models, calibrated, monkeypatch):
+    monkeypatch.setattr(module, "capabilities", lambda: frozenset({"FP32"}))
+    assert choose(Precision.AUTO, calibrated, models) is Precision.F32
+
+
+@pytest.mark.parametrize("changed", ["network", "stack"])
+def test_what_was_measured_counts_for_nothing_else(models, calibrated, changed):
+    if changed == "network":
+        (models / "mobilenet" / "1" / "saved_model.pb").write_bytes(b"trained anew")
+    else:
+        stack = json.loads((models / "stack.json").read_text())
+        stack["bands"]["low_below"] = 0.11
+        (models / "stack.json").write_text(json.dumps(stack))
+    assert offered(calibrated, models) == (Precision.F32,)
+
+
+def test_each_network_is_read_from_where_the_report_says(models, calibrated):
+    find = sources(Precision.AUTO, calibrated, models)
+    assert find("mobilenet", 1, models / "mobilenet" / "1").hint == "f32"
+    assert find("densenet121", 1, models / "densenet121" / "1").hint == "bf16"
+    # A version that nobody measured computes in f32.
+    assert find("densenet121", 2, models / "densenet121" / "2").hint == "f32"
+
+    report = json.loads((calibrated / "precision.json").read_text())
+    report["precisions"]["int8"]["offered"] = True
+    (calibrated / "precision.json").write_text(json.dumps(report))
+    find = sources(Precision.INT8, calibrated, models)
+    assert find("nasnetmobile", 1, models / "x").file == quantised_file(calibrated, "nasnetmobile", 1)
+
+
+def test_the_longest_is_asked_first_and_strangers_last():
+    assert sorted(NETWORKS, key=place) == list(LONGEST_FIRST)
+    assert place("another") > max(place(name) for name in NETWORKS)

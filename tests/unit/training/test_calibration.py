@@ -1,0 +1,67 @@
+"""A precision is made milder until it passes; what cannot pass is not offered."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.embedded.precision import Precision
+from training.calibration import Cost, Variant, _Judge, lines
+
+NAMES = ("a", "b")
+CONTENT = {
+    "malignant": {"coefficients": [1.0, 0.1], "intercept": 0.0},
+    "classes": {"coefficients": [[0.0] * 14] * 7, "intercepts": [0.0] * 7},
+    "bands": {"low_below": 0.4, "high_from": 0.6},
+}
+
+
+def variant(precision, ms, noise, seed):
+    """A network whose class logits are those of everybody else and some noise."""
+    logits = np.random.default_rng(0).normal(0, 2, (400, 7))
+    return Variant(precision, Path("x"), "f32", logits + np.random.default_rng(seed).normal(0, noise, logits.shape), ms)
+
+
+@pytest.fixture
+def judge():
+    logits = variant(Precision.F32, 1, 0, 0).class_logits
+    malignant = logits[:, [0, 2, 3]].max(axis=1) > np.median(logits[:, [0, 2, 3]].max(axis=1))
+    judge = _Judge(CONTENT, NAMES, malignant)
+    judge.plain = {name: variant(Precision.F32, 20.0, 0, 0) for name in NAMES}
+    return judge
+
+
+def test_the_network_that_makes_most_noise_is_computed_in_more_bits(judge):
+    rough = {name: [variant(Precision.INT8, 5.0, 0.5, n), judge.plain[name]] for n, name in enumerate(NAMES)}
+    rough["b"][0] = variant(Precision.INT8, 5.0, 0.02, 9)
+    chosen, cost, undiluted = judge.mildest(rough)
+    assert not undiluted.passes
+    assert cost.passes
+    assert (chosen["a"].precision, chosen["b"].precision) == (Precision.F32, Precision.INT8)
+
+
+def test_what_changes_nothing_stays_as_quick_as_it_is(judge):
+    quick = {name: [variant(Precision.BF16, 5.0, 0.0, 0), judge.plain[name]] for name in NAMES}
+    chosen, cost, undiluted = judge.mildest(quick)
+    assert cost == undiluted == Cost(auc=cost.auc, auc_fall=0.0, bands_changed=0.0)
+    assert {each.precision for each in chosen.values()} == {Precision.BF16}
+
+
+@pytest.mark.parametrize(("fall", "changed", "passes"), [(0.002, 0.01, True), (0.0021, 0, False), (0, 0.011, False)])
+def test_the_bounds_are_those_that_are_promised(fall, changed, passes):
+    assert Cost(auc=0.9, auc_fall=fall, bands_changed=changed).passes is passes
+
+
+def test_the_report_says_what_it_found():
+    measured = {
+        "offered": False,
+        "networks": {"a": "f32"},
+        "auc": 0.9,
+        "auc_fall": 0.02,
+        "bands_changed": 0.14,
+        "all_networks_in_it": {"auc_fall": 0.02, "bands_changed": 0.14},
+        "ensemble_ms": 25.0,
+    }
+    told = "\n".join(lines({"images": 400, "precisions": {"int8": measured}}))
+    assert "not offered" in told
+    assert "14.00%" in told

@@ -1,0 +1,100 @@
+"""A data folder from its files to its sides."""
+
+import csv
+import io
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+
+from services.preprocessor.imaging import normalise
+from training.corpus import open_corpus
+from training.datasets import open_folder, prepare_images
+from training.splits import SPLITS
+
+
+def picture(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return cv2.resize(rng.integers(40, 220, (7, 7, 3), dtype=np.uint8), (256, 240), interpolation=cv2.INTER_CUBIC)
+
+
+def png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """Sixty images of thirty lesions in a zip, a copy under another source, and a contradiction."""
+    root = tmp_path / "data"
+    root.mkdir()
+    rows = []
+    members = {"one": {}, "two": {}}
+    for i in range(60):
+        dx, label = [("nv", "benign"), ("mel", "malignant")][i // 2 % 2]
+        members["one"][f"one/{i}.png"] = png(picture(i))
+        rows.append([f"i{i}", "one", f"L{i // 2}", "", dx, label, f"one/{i}.png"])
+    members["two"]["two/copy.png"] = png(picture(3))
+    rows.append(["c", "two", "", "", "melanoma", "malignant", "two/copy.png"])
+    members["two"]["two/both.png"] = png(picture(99))
+    rows.append(["d", "two", "", "", "melanoma", "unknown", "two/both.png"])
+    for source, files in members.items():
+        with zipfile.ZipFile(root / f"{source}.zip", "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["image_id", "source", "lesion_id", "patient_id", "dx", "label", "file"])
+    writer.writerows(rows)
+    (root / "metadata.csv").write_text(table.getvalue())
+    return root
+
+
+def test_no_lesion_and_no_copy_stands_on_two_sides(packed, tmp_path):
+    corpus = open_corpus(packed, tmp_path / "cache")
+    kept = corpus.sides >= 0
+    for group in np.unique(corpus.groups[kept]):
+        assert len(set(corpus.sides[kept & (corpus.groups == group)])) == 1
+    assert all((corpus.sides == i).any() for i in range(len(SPLITS)))
+
+
+def test_the_report_names_the_copy_and_the_contradiction(packed, tmp_path):
+    report = open_corpus(packed, tmp_path / "cache").report
+    assert report["images"] == 62
+    assert report["kept"] == 60
+    reasons = {(d["source"], d["reason"]): d["images"] for d in report["dropped"]}
+    assert reasons == {
+        ("two", "copy of another image"): 1,
+        ("two", "two folders of the source label this image differently"): 1,
+    }
+
+
+def test_squares_are_what_the_service_s_own_normalisation_gives(packed, tmp_path):
+    prepared = prepare_images(open_folder(packed), tmp_path / "cache", workers=1)
+    assert (prepared.pixels[7] == normalise(picture(7)).tensor).all()
+
+
+def test_a_second_look_reads_the_cache(packed, tmp_path):
+    first = open_corpus(packed, tmp_path / "cache")
+    for archive in packed.glob("*.zip"):
+        archive.unlink()
+    second = open_corpus(packed, tmp_path / "cache")
+    assert (first.sides == second.sides).all()
+
+
+def test_subfolders_named_by_diagnosis_are_a_data_folder_and_a_damaged_file_is_left_out(tmp_path):
+    root = tmp_path / "mine"
+    for i in range(8):
+        folder = root / ("Melanoma" if i % 2 else "nevus")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.png").write_bytes(png(picture(i)))
+    (root / "nevus" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    corpus = open_corpus(root, tmp_path / "cache")
+    assert corpus.report["kept"] == 8
+    assert corpus.report["dropped"][0]["reason"] == "the file cannot be read as an image"
+    assert corpus.malignant.sum() == 4
+
+
+def test_an_empty_folder_is_refused_in_words(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"metadata\.csv"):
+        open_folder(tmp_path)

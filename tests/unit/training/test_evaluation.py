@@ -1,0 +1,127 @@
+"""Measures against their definitions and against independent implementations."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from services.stacker.turns import turned
+from training.evaluation import (
+    auc_with_interval,
+    binary_measures,
+    class_measures,
+    expected_calibration_error,
+    flip_share,
+    people,
+    reliability,
+    specificity_at,
+)
+from training.figures import draw_reliability, draw_roc
+from training.samples import Sample
+
+
+@pytest.fixture
+def scored():
+    rng = np.random.default_rng(3)
+    malignant = rng.random(800) < 0.25
+    # Rounded, so that there are ties.
+    return np.round(rng.normal(malignant * 1.2, 1.0), 1), malignant
+
+
+def test_auc_is_that_of_scikit_learn_also_with_ties(scored):
+    score, malignant = scored
+    assert auc_with_interval(score, malignant)[0] == pytest.approx(roc_auc_score(malignant, score))
+
+
+def test_the_interval_of_the_auc_agrees_with_the_bootstrap(scored):
+    score, malignant = scored
+    rng = np.random.default_rng(0)
+    resampled = []
+    for _ in range(400):
+        chosen = rng.integers(0, len(score), len(score))
+        resampled.append(roc_auc_score(malignant[chosen], score[chosen]))
+    _, low, high = auc_with_interval(score, malignant)
+    assert [low, high] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.012)
+
+
+def test_auc_of_one_side_alone_is_refused():
+    with pytest.raises(ValueError, match="malignant and benign"):
+        auc_with_interval(np.array([0.1, 0.2]), np.array([True, True]))
+
+
+def test_specificity_at_full_sensitivity_counts_the_benign_below_the_weakest_malignant():
+    score = np.array([0.9, 0.4, 0.3, 0.5, 0.1])
+    malignant = np.array([True, True, False, False, False])
+    assert specificity_at(score, malignant, 1.0) == pytest.approx(2 / 3)
+
+
+def test_calibration_error_is_zero_for_true_probabilities_and_the_gap_for_shifted_ones():
+    rng = np.random.default_rng(1)
+    probability = rng.random(50_000)
+    happened = rng.random(50_000) < probability
+    assert expected_calibration_error(probability, happened) < 0.01
+    assert expected_calibration_error(np.full(1000, 0.9), np.zeros(1000, bool)) == pytest.approx(0.9)
+
+
+def test_accuracy_and_weighted_recall_are_the_same_number(scored):
+    score, malignant = scored
+    measures = binary_measures(1 / (1 + np.exp(-score)), malignant)
+    assert measures["accuracy"] == pytest.approx(measures["recall"])
+    assert measures["images"] == 800
+
+
+def test_balanced_accuracy_ignores_images_whose_diagnosis_is_not_known():
+    allowed = np.eye(7)[[0, 1, 1, 2]]
+    unknown = np.array([[0.0, 1, 0, 0, 1, 1, 1]])
+    probability = np.eye(7)[[0, 1, 0, 2, 0]]
+    measures = class_measures(probability, np.vstack([allowed, unknown]))
+    assert measures == {"images": 4, "accuracy": 0.75, "balanced_accuracy": pytest.approx((1 + 0.5 + 1) / 3)}
+
+
+def test_a_decision_flips_when_any_turn_disagrees():
+    assert flip_share(np.array([[0.2, 0.6, 0.4], [0.3, 0.7, 0.6]]), 0.5) == pytest.approx(1 / 3)
+
+
+def test_reliability_puts_every_image_into_one_bin_and_leaves_empty_ones_out():
+    probability = np.array([0.0, 0.02, 0.55, 1.0])
+    bins = reliability(probability, np.array([False, True, True, True]))
+    assert bins == [
+        {"images": 2, "probability": pytest.approx(0.01), "malignant": 0.5},
+        {"images": 1, "probability": pytest.approx(0.55), "malignant": 1.0},
+        {"images": 1, "probability": 1.0, "malignant": 1.0},
+    ]
+
+
+def test_people_are_grouped_by_what_their_source_tells():
+    def of(age, sex, fitzpatrick=""):
+        return Sample("i", "s", "nv", "", "f", age=age, sex=sex, fitzpatrick=fitzpatrick)
+
+    groups = people([of("39.0", "female"), of("40", "Male", "2"), of("", "", "6"), of("85", "male", "3")])
+    assert {name: list(np.flatnonzero(mask)) for name, mask in groups.items()} == {
+        "women": [0],
+        "men": [1, 3],
+        "under 40 years": [0],
+        "40 to 59 years": [1],
+        "60 years and over": [3],
+        "Fitzpatrick I–II": [1],
+        "Fitzpatrick III–IV": [3],
+        "Fitzpatrick V–VI": [2],
+        "skin type not recorded": [0],
+    }
+
+
+def test_figures_change_only_with_their_numbers(scored, tmp_path):
+    score, malignant = scored
+    for name in ("a.svg", "b.svg"):
+        draw_roc({"stack": score, "alone": -score}, malignant, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert "stack" in (tmp_path / "a.svg").read_text()
+    draw_reliability([{"images": 7, "probability": 0.2, "malignant": 0.25}], tmp_path / "c.svg")
+    assert ">7</text>" in (tmp_path / "c.svg").read_text()
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_so_many_turns_in_a_row_are_what_one_of_the_eight_pictures_is_looked_at_in(count):
+    """What the evaluation of turns takes for granted of the stacker's order."""
+    eight = turned(np.random.default_rng(0).integers(0, 255, (224, 224, 3), dtype=np.uint8), 8)
+    rows = [{view.tobytes() for view in eight[start : start + count]} for start in range(0, 8, count)]
+    assert all({view.tobytes() for view in turned(picture, count)} in rows for picture in eight)

@@ -1,0 +1,86 @@
+"""Loss, freezing, weights and export of the networks; needs Keras with a backend."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+# TensorFlow warns about itself while it is imported, and this suite makes errors of warnings: a process of its own.
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed (requirements/training.txt)"
+)
+
+
+def run(script: str) -> None:
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=170)
+
+
+def test_the_loss_is_the_marginal_likelihood_of_what_the_label_permits():
+    run("""
+import numpy as np
+from scipy.special import log_softmax
+from training.loss import DiagnosisLoss
+rng = np.random.default_rng(0)
+logits = rng.normal(size=(3, 7)).astype("float32")
+targets = np.zeros((3, 15), "float32")
+targets[0, 1] = 1
+targets[1, [1, 4, 5, 6]] = 1
+targets[2, 0] = 1
+loss = np.asarray(DiagnosisLoss(0.0, 0.0, 0.0).call(targets, logits))
+share = log_softmax(logits, axis=1)
+wanted = [-share[0, 1], -np.log(np.exp(share[1, [1, 4, 5, 6]]).sum()), -share[2, 0]]
+assert np.allclose(loss, wanted, atol=1e-5), (loss, wanted)
+# The malignant side is learnt too, and only teachers count at a weight of one.
+side = np.asarray(DiagnosisLoss(0.0, 1.0, 0.0).call(targets, logits)) - loss
+malignant = np.log(np.exp(logits[:, [0, 2, 3]]).sum(1)) - np.log(np.exp(logits[:, [1, 4, 5, 6]]).sum(1))
+assert np.allclose(side, np.log1p(np.exp(np.where([0, 0, 1], -malignant, malignant))), atol=1e-5)
+targets[:, 7:14], targets[:, 14] = np.exp(log_softmax(logits / 2, axis=1)), 1
+best = np.asarray(DiagnosisLoss(0.0, 0.0, 1.0).call(targets, logits))
+worse = np.asarray(DiagnosisLoss(0.0, 0.0, 1.0).call(targets, logits[:, ::-1].copy()))
+assert (best < worse).all()
+""")
+
+
+def test_a_network_at_another_size_has_the_same_weights_and_only_the_wanted_layers_learn():
+    run("""
+import numpy as np
+from training.networks import assign_weights, build_network, freeze, weights_by_position
+small, large = build_network("mobilenet", 64), build_network("mobilenet", 96)
+assign_weights(large, weights_by_position(small))
+for a, b in zip(weights_by_position(small), weights_by_position(large), strict=True):
+    assert (a == b).all()
+freeze(small, "backbone", batch_norm=False)
+assert [w.path for w in small.classifier.trainable_weights] == ["head/kernel", "head/bias"]
+freeze(small, "middle", batch_norm=True)
+names = {w.path for w in small.classifier.trainable_weights}
+assert "conv_pw_6/kernel" in names and "conv_pw_5/kernel" not in names and "conv_pw_6_bn/gamma" not in names
+freeze(small, None, batch_norm=False)
+assert "conv1/kernel" in {w.path for w in small.classifier.trainable_weights}
+""")
+
+
+def test_the_exported_network_answers_what_keras_and_openvino_answer(tmp_path):
+    run(f"""
+from pathlib import Path
+import numpy as np, openvino
+from training.export import assign_halved, keras_answers, tensorflow_answers, write_saved_model, write_warm_up
+from training.networks import build_network, weights_by_position
+for size in (224, 160):
+    network = build_network("mobilenet", size)
+    assign_halved(network, weights_by_position(network))
+    folder = Path({str(tmp_path)!r}) / str(size)
+    write_saved_model(network, folder)
+    write_warm_up(folder, "mobilenet")
+    images = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
+    keras, tf = keras_answers(network, images), tensorflow_answers(folder, images)
+    compiled = openvino.Core().compile_model(str(folder), "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
+    ov = compiled(images)
+    shapes = {{name: value.shape for name, value in tf.items()}}
+    assert shapes == {{"logit": (3,), "class_logits": (3, 7), "attention": (3, 7, 7), "embedding": (3, 1536)}}
+    for name in shapes:
+        assert np.abs(tf[name] - keras[name]).max() < 1e-3, name
+        assert np.abs(tf[name] - ov[name]).max() < 1e-3, name
+    assert (folder / "saved_model.pb").stat().st_size < 7_500_000
+    assert (folder / "assets.extra" / "tf_serving_warmup_requests").stat().st_size < 1000
+""")

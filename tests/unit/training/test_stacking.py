@@ -1,0 +1,119 @@
+"""The stack answers better than its parts, calibrated, and in the service's own arithmetic."""
+
+import json
+
+import numpy as np
+import pytest
+
+from services.stacker.out_of_distribution import familiarity_from
+from services.stacker.stacking import Stack as ServedStack
+from services.stacker.stacking import combine
+from serving.answers import NetworkAnswer
+from training.evaluation import auc_with_interval, expected_calibration_error
+from training.out_of_distribution import fit_familiarity
+from training.stacking import fit_stack, malignant_logits, stack_json, threshold_at_sensitivity
+from training.vocabulary import CLASSES, MALIGNANT_INDICES
+
+NETWORKS = ("mobilenet", "densenet121", "densenet169", "nasnetmobile")
+
+
+def answered(count: int, seed: int):
+    """Class logits of four networks that each see the truth through noise of their own; the last sees nothing."""
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(7, count, p=[0.1, 0.55, 0.06, 0.06, 0.18, 0.02, 0.03])
+    strength = np.array([1.5, 2.0, 2.0, 0.0])[:, None, None]
+    logits = strength * np.eye(7)[truth] + rng.normal(0, 1.2, (4, count, 7))
+    allowed = np.eye(7)[truth]
+    allowed[(truth == 1) & (rng.random(count) < 0.2)] = [0, 1, 0, 0, 1, 1, 1]
+    return logits, allowed, np.arange(count) // 2
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    logits, allowed, groups = answered(1500, 0)
+    return fit_stack(logits, allowed, groups)[0]
+
+
+def malignant_of(allowed):
+    return allowed[:, list(MALIGNANT_INDICES)].max(axis=1) > 0
+
+
+def test_the_stack_beats_every_network_and_leaves_the_blind_one_out(fitted):
+    logits, allowed, _ = answered(3000, 1)
+    malignant = malignant_of(allowed)
+    stacked = auc_with_interval(fitted.probability(logits), malignant)[0]
+    alone = [auc_with_interval(s, malignant)[0] for s in malignant_logits(logits).T]
+    assert stacked > max(alone)
+    assert abs(fitted.malignant[3]) < 0.2 * fitted.malignant[:3].min()
+
+
+def test_its_probabilities_are_calibrated_on_other_images(fitted):
+    logits, allowed, _ = answered(3000, 2)
+    assert expected_calibration_error(fitted.probability(logits), malignant_of(allowed)) < 0.03
+
+
+def test_bands_stand_at_the_declared_sensitivities(fitted):
+    logits, allowed, _ = answered(1500, 0)
+    probability, malignant = fitted.probability(logits), malignant_of(allowed)
+    assert (probability[malignant] >= fitted.low_below).mean() == pytest.approx(0.95, abs=0.01)
+    assert (probability[malignant] >= fitted.high_from).mean() == pytest.approx(0.90, abs=0.01)
+    assert fitted.low_below < fitted.high_from
+
+
+def test_a_threshold_keeps_at_least_the_sensitivity_asked_for():
+    probability = np.array([0.9, 0.8, 0.7, 0.6, 0.1])
+    malignant = np.array([True, True, True, True, False])
+    assert threshold_at_sensitivity(probability, malignant, 0.75) == 0.7
+    assert threshold_at_sensitivity(probability, malignant, 0.76) == 0.6
+
+
+@pytest.mark.parametrize("turns", [1, 4])
+def test_the_service_reads_the_file_and_answers_what_training_answered(fitted, turns):
+    logits = np.stack([answered(5, 3 + turn)[0] for turn in range(turns)])
+    entries = [{"name": n, "version": 1, "sha256": "0" * 64} for n in NETWORKS]
+    content = stack_json(
+        fitted,
+        entries,
+        version="1",
+        measured_on="test",
+        test_time_augmentation=turns,
+        out_of_distribution=None,
+        metrics={},
+    )
+    served = ServedStack.model_validate(json.loads(json.dumps(content)))
+    scores, classes = [malignant_logits(turn) for turn in logits], fitted.class_probabilities(logits)
+    assert served.test_time_augmentation == turns
+    for i in range(5):
+        answers = [
+            NetworkAnswer(
+                name=name,
+                version=1,
+                logit=np.array([score[i, k] for score in scores], np.float32),
+                class_logits=logits[:, k, i].astype(np.float32),
+                attention=np.zeros((turns, 7, 7), np.float32),
+                embedding=None,
+            )
+            for k, name in enumerate(NETWORKS)
+        ]
+        result = combine(served, answers)
+        assert result.probability == pytest.approx(fitted.probability(logits)[i], abs=1e-4)
+        assert [p for _, p in result.classes] == pytest.approx(classes[i], abs=1e-4)
+        assert [name for name, _ in result.classes] == list(CLASSES)
+
+
+def test_a_class_without_an_image_gets_a_small_probability_and_no_error():
+    logits, allowed, groups = answered(800, 4)
+    known = allowed[:, 5] == 0
+    stack, _ = fit_stack(logits[:, known], allowed[known], groups[known])
+    assert stack.class_probabilities(logits)[:, 5].max() < 0.2
+
+
+def test_strange_embeddings_are_told_apart_in_the_service_s_own_scoring():
+    rng = np.random.default_rng(0)
+    lesions = np.abs(rng.normal(1.0, 0.4, (900, 64)))
+    others = np.abs(rng.normal(1.0, 0.4, (500, 64)) + 0.6 * (np.arange(64) % 3 == 0))
+    fitted = json.loads(json.dumps(fit_familiarity("mobilenet", lesions[:600], others[:400], lesions[600:])))
+    familiarity = familiarity_from(fitted)
+    assert familiarity.network == "mobilenet"
+    assert (familiarity.score(lesions[600:]) > familiarity.threshold).mean() <= 0.03
+    assert (familiarity.score(others[400:]) > familiarity.threshold).mean() >= 0.9

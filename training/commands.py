@@ -1,0 +1,249 @@
+"""What ``lesionlens train``, ``evaluate`` and ``export`` do, as plain functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from training.corpus import Corpus, open_corpus
+from training.recipe import Recipe, read_recipes
+from training.sampling import sampling_weights
+
+if TYPE_CHECKING:
+    from training.finetuning import TrainingData
+
+Log = Callable[[str], None]
+
+NETWORKS: tuple[str, ...] = ("mobilenet", "densenet121", "densenet169", "nasnetmobile")
+
+_RECIPES = Path(__file__).with_name("recipes.json")
+_MODELS = Path(__file__).parent.parent / "serving" / "models"
+
+
+def training_data(corpus: Corpus, recipe: Recipe) -> TrainingData:
+    """Return what a recipe draws from."""
+    from training.finetuning import TrainingData
+
+    positions = corpus.positions("train")
+    weights = sampling_weights([corpus.samples[i] for i in positions], recipe.source_factors)
+    return TrainingData(
+        pixels=corpus.images.pixels,
+        allowed=corpus.allowed,
+        weights=weights,
+        positions=positions,
+        validation=corpus.positions("validation"),
+    )
+
+
+def train_networks(
+    data: Path,
+    runs: Path,
+    recipes: Sequence[Recipe],
+    *,
+    weights: Path | None = None,
+    cache: Path | None = None,
+    verbose: int = 2,
+    log: Log = click.echo,
+) -> None:
+    """Train networks one after another; a second call resumes where the first ended.
+
+    Args:
+        data: folder with ``metadata.csv`` or with one subfolder per diagnosis.
+        runs: where weights, curves and checkpoints go.
+        recipes: what to train, in order; teachers before those that learn from them.
+        weights: folder with ``<network>_imagenet_notop.npz``; networks without a file start from random weights.
+        cache: for prepared squares; default ``LESIONLENS_TRAINING_CACHE`` or ``~/.cache/lesionlens``.
+        verbose: Keras' progress display (0 none, 1 bar, 2 line).
+        log: receives one line per event.
+    """
+    from training.finetuning import train_network
+
+    corpus = open_corpus(data, cache)
+    log(json.dumps(corpus.report))
+    for recipe in recipes:
+        start = weights / f"{recipe.network}_imagenet_notop.npz" if weights else None
+        if start is not None and not start.exists():
+            start = None
+        train_network(recipe, training_data(corpus, recipe), runs, initial_weights=start, log=log, verbose=verbose)
+
+
+def release(
+    data: Path,
+    runs: Path,
+    models: Path,
+    *,
+    version: int,
+    stack_version: str,
+    turns: int = 1,
+    others: Path | None = None,
+    cache: Path | None = None,
+    log: Log = click.echo,
+) -> None:
+    """Export trained networks to ``models``, fit the stack on the validation side and write ``stack.json``.
+
+    ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself. ``others`` is a folder of
+    pictures of anything but lesions, at any depth; without it nothing is refused as strange.
+    """
+    from training.others import other_pictures
+    from training.release import export_all, fit_release, write_json
+
+    corpus = open_corpus(data, cache)
+    entries = export_all(corpus, runs, models, version, log)
+    strange = other_pictures(others, corpus.cache) if others else None
+    if strange is None:
+        log("no --others: these models will take any picture for a lesion")
+    content = fit_release(corpus, models, entries, stack_version, log, turns=turns, others=strange)
+    write_json(models / "stack.json", content)
+
+
+def measure_release(
+    data: Path,
+    models: Path,
+    *,
+    side: str,
+    report: Path,
+    cache: Path | None = None,
+    into_stack: bool = False,
+    log: Log = click.echo,
+) -> None:
+    """Measure the networks and the stack in ``models`` on one side of the split; write JSON, Markdown and figures.
+
+    With ``into_stack`` the main numbers also go into ``stack.json`` under ``metrics``, for the model card page.
+    """
+    from training.figures import draw_reliability, draw_roc
+    from training.release import measure, scores, write_json
+    from training.report import markdown, summary
+
+    corpus = open_corpus(data, cache)
+    content = json.loads((models / "stack.json").read_text(encoding="utf-8"))
+    measured = {"data": corpus.report, **measure(corpus, models, content, side, log)}
+    write_json(report.with_suffix(".json"), measured)
+    report.with_suffix(".md").write_text(markdown(measured), encoding="utf-8")
+    draw_roc(*scores(corpus, models, content, side), report.parent / "images" / "roc.svg")
+    draw_reliability(measured["reliability"], report.parent / "images" / "reliability.svg")
+    if into_stack:
+        write_json(models / "stack.json", {**content, "metrics": summary(measured)})
+
+
+_existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
+_folder = click.Path(file_okay=False, path_type=Path)
+_data = click.option("--data", required=True, type=_existing_folder, help="Folder of labelled images.")
+_cache = click.option("--cache", type=_folder, help="Prepared squares. Default: LESIONLENS_TRAINING_CACHE.")
+_runs = click.option("--runs", default=Path("runs"), show_default=True, type=_folder, help="Weights and curves.")
+_models = click.option("--models", default=_MODELS, type=_folder, help="SavedModels. Default: serving/models.")
+
+
+@click.command()
+@_data
+@_runs
+@_cache
+@click.option("--weights", type=_existing_folder, help="Folder of <network>_imagenet_notop.npz to start from.")
+@click.option(
+    "--recipe",
+    "recipe_file",
+    default=_RECIPES,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON list of recipes. Default: the one that the published networks were trained with.",
+)
+@click.option("--network", "networks", multiple=True, type=click.Choice(NETWORKS), help="Train only this one.")
+@click.option("--minutes", type=click.FloatRange(min=0.1), help="Wall clock for each network.")
+@click.option("--epochs", type=click.FloatRange(min=0.01), help="Epochs for each network, instead of minutes.")
+@click.option("--backend", type=click.Choice(["tensorflow", "jax", "torch"]), help="Default: KERAS_BACKEND.")
+def train(
+    *,
+    data: Path,
+    runs: Path,
+    cache: Path | None,
+    weights: Path | None,
+    recipe_file: Path,
+    networks: tuple[str, ...],
+    minutes: float | None,
+    epochs: float | None,
+    backend: str | None,
+) -> None:
+    """Train the networks on a folder of labelled images; an interrupted training resumes."""
+    if backend:
+        os.environ["KERAS_BACKEND"] = backend
+    recipes = [r for r in read_recipes(recipe_file) if not networks or r.network in networks]
+    if epochs is not None:
+        recipes = [dataclasses.replace(r, minutes=None, epochs=epochs) for r in recipes]
+    elif minutes is not None:
+        recipes = [dataclasses.replace(r, minutes=minutes) for r in recipes]
+    train_networks(data, runs, recipes, weights=weights, cache=cache, verbose=1)
+
+
+@click.command()
+@_data
+@_runs
+@_cache
+@_models
+@click.option("--version", default=1, show_default=True, type=click.IntRange(min=1), help="Of the networks.")
+@click.option("--stack-version", default="1", show_default=True, help="Answered as model_version.")
+@click.option(
+    "--tta",
+    "turns",
+    default="1",
+    show_default=True,
+    type=click.Choice(["1", "2", "4", "8"]),
+    help="Flips and turns that the service averages by itself.",
+)
+@click.option("--others", type=_existing_folder, help="Folder of pictures of anything but lesions, to be refused.")
+def export(
+    *,
+    data: Path,
+    runs: Path,
+    cache: Path | None,
+    models: Path,
+    version: int,
+    stack_version: str,
+    turns: str,
+    others: Path | None,
+) -> None:
+    """Write trained networks as SavedModels, and fit the stack over them."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    release(
+        data, runs, models, version=version, stack_version=stack_version, turns=int(turns), cache=cache, others=others
+    )
+
+
+@click.command()
+@_data
+@_cache
+@_models
+@click.option("--side", default="test", show_default=True, type=click.Choice(["validation", "test"]))
+@click.option(
+    "--report",
+    default=Path("docs/evaluation"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Written as .json and .md.",
+)
+@click.option("--into-stack", is_flag=True, help="Also write the main numbers into stack.json.")
+def evaluate(*, data: Path, cache: Path | None, models: Path, side: str, report: Path, into_stack: bool) -> None:
+    """Measure the exported networks and their stack on one side of the split."""
+    measure_release(data, models, side=side, report=report, cache=cache, into_stack=into_stack)
+
+
+@click.command()
+@_data
+@_cache
+@_models
+@click.option("--into", type=_folder, help="Where report and int8 networks go. Default: CALIBRATED_DIR.")
+@click.option("--images", type=click.IntRange(min=50), help="Of the test side. Default: all, which takes minutes.")
+def calibrate(*, data: Path, cache: Path | None, models: Path, into: Path | None, images: int | None) -> None:
+    """Measure in which precisions the networks may compute, and make the int8 ones."""
+    from services.analysis.settings import load_settings
+    from training.calibration import calibrate as measure_precisions
+    from training.calibration import lines
+
+    folder = into or load_settings().calibrated_folder()
+    report = measure_precisions(open_corpus(data, cache), models, folder, images=images, log=click.echo)
+    for line in lines(report):
+        click.echo(line)
+    click.echo(f"Written to {folder}; PRECISION=auto takes the quickest that is offered at the next start.")

@@ -1,0 +1,111 @@
+"""A data folder, ready to train on: prepared, cleaned, grouped and split."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.datasets import DataFolder, PreparedImages, default_cache, open_folder, prepare_images
+from training.deduplication import Copy, clusters, find_copies, same_identifiers, superfluous
+from training.samples import Sample
+from training.splits import SPLITS, split_groups
+from training.vocabulary import MALIGNANT, MALIGNANT_INDICES
+
+Array = np.ndarray[Any, Any]
+
+# Of the split; a constant, so that every network, the stack and every evaluation see the same sides.
+SPLIT_SEED = 20260101
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Everything that training and evaluation need to know about a data folder.
+
+    Attributes:
+        folder: where the images were read from.
+        samples: every sample, in the folder's order.
+        images: their prepared squares.
+        sides: index into ``SPLITS`` per sample; −1 where the sample is left out.
+        groups: cluster number per sample.
+        allowed: mask of permitted diagnoses, float ``[n,7]``.
+        report: what was kept, what was dropped and why.
+        cache: folder in which what was computed about these samples is kept.
+    """
+
+    folder: DataFolder
+    samples: tuple[Sample, ...]
+    images: PreparedImages
+    sides: Array
+    groups: Array
+    allowed: Array
+    report: dict[str, Any]
+    cache: Path
+
+    @property
+    def malignant(self) -> Array:
+        """Whether each sample is malignant, bool ``[n]``."""
+        return np.asarray(self.allowed[:, list(MALIGNANT_INDICES)].max(axis=1) > 0)
+
+    def positions(self, side: str) -> Array:
+        """Return the positions of one side's samples."""
+        return np.nonzero(self.sides == SPLITS.index(side))[0]
+
+
+def open_corpus(data: Path, cache: Path | None = None, seed: int = SPLIT_SEED) -> Corpus:
+    """Read, prepare, clean and split a data folder; everything but the reading is cached."""
+    folder = open_folder(data)
+    cache = cache or default_cache()
+    images = prepare_images(folder, cache)
+    copies = _cached_copies(images, cache)
+    return build_corpus(folder, images, copies, seed, cache)
+
+
+def _cached_copies(images: PreparedImages, cache: Path) -> list[Copy]:
+    name = Path(str(getattr(images.pixels, "filename", "") or "prepared")).stem
+    path = cache / f"{name}.copies.json"
+    if path.exists():
+        return [Copy(*row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    copies = find_copies(images.pixels)
+    path.write_text(json.dumps([[c.first, c.second, c.correlation] for c in copies]), encoding="utf-8")
+    return copies
+
+
+def build_corpus(folder: DataFolder, images: PreparedImages, copies: Sequence[Copy], seed: int, cache: Path) -> Corpus:
+    """Apply vocabulary, cleaning and split."""
+    samples = folder.samples
+    found = {(c.first, c.second) for c in copies}
+    copies = [*copies, *(c for c in same_identifiers(samples) if (c.first, c.second) not in found)]
+    dropped: dict[int, str] = superfluous(samples, copies)
+    for i, sample in enumerate(samples):
+        if sample.term.reason:
+            dropped[i] = sample.term.reason
+        elif not images.readable[i]:
+            dropped[i] = "the file cannot be read as an image"
+    groups = clusters(samples, copies)
+    kept = np.array([i for i in range(len(samples)) if i not in dropped], dtype=int)
+    strata = [
+        f"{samples[i].source}/{samples[i].term.diagnosis or 'benign'}/{samples[i].term.diagnosis in MALIGNANT}"
+        for i in kept
+    ]
+    sides = np.full(len(samples), -1)
+    sides[kept] = split_groups(groups[kept], strata, seed)
+    reasons = Counter(
+        (samples[i].source, "copy of another image" if reason.startswith("copy of") else reason)
+        for i, reason in dropped.items()
+    )
+    report = {
+        "images": len(samples),
+        "kept": len(kept),
+        "copies_found_by_pixels": len(found),
+        "copies_by_identifier_alone": len(copies) - len(found),
+        "dropped": [{"source": s, "reason": r, "images": n} for (s, r), n in sorted(reasons.items())],
+        "sides": {name: int((sides == i).sum()) for i, name in enumerate(SPLITS)},
+    }
+    allowed = np.array([s.term.allowed for s in samples], dtype=np.float32)
+    return Corpus(folder, samples, images, sides, groups, allowed, report, cache)

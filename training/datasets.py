@@ -1,0 +1,191 @@
+"""Labelled images: where they lie, what their sources say about them, and the prepared squares in one file.
+
+Three layouts are read: a folder with ``metadata.csv`` beside zip archives or plain files (the columns are those of
+:class:`Sample`); the layouts in which the public datasets are published, see :mod:`training.layouts`, alone or each in
+a subfolder; and a folder with one subfolder per diagnosis, named in any spelling of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import multiprocessing
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from services.preprocessor.imaging import DEFAULT, normalise
+from services.preprocessor.imaging.decode import decode
+from services.preprocessor.imaging.outcomes import Rejection
+from training.layouts import read_published
+from training.samples import IMAGE_SUFFIXES, Sample
+from training.vocabulary import Verdict
+
+# Images that one worker prepares before it reports: large enough to hide the hand-over, small enough to spread evenly.
+_CHUNK = 64
+
+# Beginnings of the names of the imaging parameters that change pixels.
+_PIXEL_PARAMETERS = ("minkowski", "gain", "hair", "inpaint", "median")
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """The samples under one folder; ``read`` gives an image's bytes."""
+
+    root: Path
+    samples: tuple[Sample, ...]
+
+    def read(self, sample: Sample) -> bytes:
+        """Return the bytes of one image, out of ``<source>.zip`` or from a plain file below the root."""
+        plain = self.root / sample.file
+        if plain.is_file():
+            return plain.read_bytes()
+        return _archive(self.root / f"{sample.source}.zip").read(sample.file)
+
+
+@lru_cache(maxsize=16)
+def _archive(path: Path) -> zipfile.ZipFile:
+    # Reading the directory of an archive with 10,000 members takes longer than decoding one of them.
+    return zipfile.ZipFile(path)
+
+
+def open_folder(root: Path) -> DataFolder:
+    """Open a folder in any of the layouts.
+
+    Raises:
+        FileNotFoundError: when the folder holds no table that is known and no subfolders with images.
+    """
+    samples = _from_table(root / "metadata.csv") or read_published(root) or _from_subfolders(root)
+    if not samples:
+        raise FileNotFoundError(
+            f"{root} holds no metadata.csv, no table of a published dataset and no subfolders with images"
+        )
+    return DataFolder(root=root, samples=tuple(samples))
+
+
+def _from_table(table: Path) -> list[Sample]:
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    if not rows or not {"image_id", "source", "dx"} <= set(rows[0]):
+        return []  # another dataset's table of the same name
+    fields = Sample.__dataclass_fields__
+    return [Sample(**{name: (row.get(name) or "") for name in fields}) for row in rows]
+
+
+def _from_subfolders(root: Path) -> list[Sample]:
+    return [
+        Sample(
+            image_id=f"{path.parent.name}/{path.stem}",
+            source=root.name,
+            dx=path.parent.name,
+            label="",
+            file=str(path.relative_to(root)),
+        )
+        for path in sorted(root.glob("*/*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES
+    ]
+
+
+def keep_known(samples: Iterable[Sample]) -> tuple[list[Sample], Counter[tuple[str, str]]]:
+    """Split off what the vocabulary excludes; the counter holds ``(source, reason)``."""
+    kept: list[Sample] = []
+    dropped: Counter[tuple[str, str]] = Counter()
+    for sample in samples:
+        term = sample.term
+        if term.verdict is Verdict.EXCLUDED:
+            dropped[sample.source, term.reason or ""] += 1
+        else:
+            kept.append(sample)
+    return kept, dropped
+
+
+def default_cache() -> Path:
+    """Return the folder for prepared images: ``LESIONLENS_TRAINING_CACHE`` or ``~/.cache/lesionlens``."""
+    return Path(os.environ.get("LESIONLENS_TRAINING_CACHE") or Path.home() / ".cache" / "lesionlens")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImages:
+    """The squares of a list of samples.
+
+    Attributes:
+        pixels: memory-mapped uint8 ``[n,224,224,3]``, in the samples' order.
+        readable: bool ``[n]``; false where the file could not be decoded (its square is grey).
+    """
+
+    pixels: np.ndarray[Any, Any]
+    readable: np.ndarray[Any, Any]
+
+
+def _prepare_chunk(root: Path, samples: Sequence[Sample]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    cv2.setNumThreads(1)
+    folder = DataFolder(root=root, samples=())
+    squares = np.full((len(samples), 224, 224, 3), 128, np.uint8)
+    readable = np.zeros(len(samples), np.bool_)
+    for i, sample in enumerate(samples):
+        try:
+            photograph = decode(folder.read(sample))
+        except (FileNotFoundError, KeyError):  # the table names it; the folder or the archive lacks it
+            continue
+        if not isinstance(photograph, Rejection):
+            squares[i] = normalise(photograph.rgb).tensor
+            readable[i] = True
+    return squares, readable
+
+
+def _prepared(
+    root: Path, chunks: Sequence[Sequence[Sample]], workers: int | None
+) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    if len(chunks) <= 1:
+        yield from (_prepare_chunk(root, chunk) for chunk in chunks)
+        return
+    # Forking would copy OpenCV's and OpenVINO's locks without the threads that hold them, and hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context) as pool:
+        yield from pool.map(_prepare_chunk, (root for _ in chunks), chunks)
+
+
+def imaging_fingerprint() -> dict[str, float]:
+    """Return the imaging parameters that reach the pixels; judging quality does not."""
+    return {name: value for name, value in asdict(DEFAULT).items() if name.startswith(_PIXEL_PARAMETERS)}
+
+
+def _fingerprint(folder: DataFolder) -> str:
+    content = {"files": [(s.source, s.file) for s in folder.samples], "imaging": imaging_fingerprint()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def prepare_images(folder: DataFolder, cache: Path, workers: int | None = None) -> PreparedImages:
+    """Run the service's own preprocessing over every sample once and keep the squares in ``cache``.
+
+    The cache is keyed by the list of files and the imaging parameters, so a changed preprocessing prepares anew.
+    """
+    target = cache / f"prepared-{_fingerprint(folder)}.npy"
+    flags = target.with_suffix(".readable.npy")
+    if not flags.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_suffix(".partial.npy")
+        shape = (len(folder.samples), 224, 224, 3)
+        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        readable = np.zeros(shape[0], np.bool_)
+        starts = range(0, shape[0], _CHUNK)
+        chunks = [folder.samples[i : i + _CHUNK] for i in starts]
+        for start, (squares, good) in zip(starts, _prepared(folder.root, chunks, workers), strict=True):
+            pixels[start : start + len(good)] = squares
+            readable[start : start + len(good)] = good
+        pixels.flush()
+        temporary.replace(target)
+        np.save(flags, readable)
+    return PreparedImages(pixels=np.load(target, mmap_mode="r"), readable=np.load(flags))

@@ -1,0 +1,133 @@
+"""Measures of a classifier, each with its source, over plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm, rankdata
+from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
+
+from training.samples import Sample
+
+Array = np.ndarray[Any, Any]
+
+# Bins of equal width for calibration (Guo et al. 2017).
+_CALIBRATION_BINS = 15
+
+
+def auc_with_interval(score: Array, malignant: Array, level: float = 0.95) -> tuple[float, float, float]:
+    """Return the AUC and its interval by DeLong's method (DeLong et al. 1988; ranks after Sun & Xu 2014).
+
+    Args:
+        score: larger means more suspicious, ``[n]``.
+        malignant: bool ``[n]`` with both kinds present.
+        level: confidence, 0–1.
+    """
+    positive, negative = score[malignant], score[~malignant]
+    m, n = len(positive), len(negative)
+    if not m or not n:
+        raise ValueError("AUC needs malignant and benign images")
+    ranks = rankdata(np.concatenate([positive, negative]))
+    auc = (ranks[:m].sum() - m * (m + 1) / 2) / (m * n)
+    of_positive = (ranks[:m] - rankdata(positive)) / n
+    of_negative = 1.0 - (ranks[m:] - rankdata(negative)) / m
+    variance = (of_positive.var(ddof=1) / m if m > 1 else 0.0) + (of_negative.var(ddof=1) / n if n > 1 else 0.0)
+    reach = norm.ppf(0.5 + level / 2) * np.sqrt(variance)
+    return float(auc), float(max(auc - reach, 0.0)), float(min(auc + reach, 1.0))
+
+
+def specificity_at(score: Array, malignant: Array, sensitivity: float) -> float:
+    """Return the share of benign below the threshold that ``sensitivity`` of the malignant reach."""
+    ordered = np.sort(score[malignant])[::-1]
+    threshold = ordered[int(np.ceil(sensitivity * len(ordered))) - 1]
+    return float((score[~malignant] < threshold).mean())
+
+
+def expected_calibration_error(probability: Array, malignant: Array, bins: int = _CALIBRATION_BINS) -> float:
+    """Return the ECE: mean distance of probability and frequency over bins, weighted by their size."""
+    index = np.minimum((probability * bins).astype(int), bins - 1)
+    error = 0.0
+    for i in range(bins):
+        inside = index == i
+        if inside.any():
+            error += inside.mean() * abs(probability[inside].mean() - malignant[inside].mean())
+    return float(error)
+
+
+def reliability(probability: Array, malignant: Array, bins: int = 10) -> list[dict[str, float]]:
+    """Return, per bin of equal width that holds images: their number, mean probability and share of malignant."""
+    index = np.minimum((probability * bins).astype(int), bins - 1)
+    return [
+        {
+            "images": int((index == i).sum()),
+            "probability": float(probability[index == i].mean()),
+            "malignant": float(malignant[index == i].mean()),
+        }
+        for i in range(bins)
+        if (index == i).any()
+    ]
+
+
+def people(samples: Sequence[Sample]) -> dict[str, Array]:
+    """Return masks ``[n]`` of the samples by sex, age and Fitzpatrick skin type, where the source tells them."""
+    ages = np.array([_number(sample.age) for sample in samples])
+    sexes = np.array([sample.sex.lower() for sample in samples])
+    types = np.array([_number(sample.fitzpatrick) for sample in samples])
+    return {
+        "women": sexes == "female",
+        "men": sexes == "male",
+        "under 40 years": ages < 40,
+        "40 to 59 years": (ages >= 40) & (ages < 60),
+        "60 years and over": ages >= 60,
+        "Fitzpatrick I–II": types <= 2,
+        "Fitzpatrick III–IV": (types >= 3) & (types <= 4),
+        "Fitzpatrick V–VI": types >= 5,
+        "skin type not recorded": np.isnan(types),
+    }
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def binary_measures(probability: Array, malignant: Array, threshold: float = 0.5) -> dict[str, float]:
+    """Return accuracy, weighted precision, recall and F1 at a threshold, AUC with interval, and calibration."""
+    called = probability >= threshold
+    precision, recall, f1, _ = precision_recall_fscore_support(malignant, called, average="weighted", zero_division=0)
+    auc, low, high = auc_with_interval(probability, malignant)
+    return {
+        "images": len(malignant),
+        "malignant": int(malignant.sum()),
+        "auc": auc,
+        "auc_low": low,
+        "auc_high": high,
+        "accuracy": float((called == malignant).mean()),
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1": float(f1),
+        "specificity_at_90": specificity_at(probability, malignant, 0.90),
+        "specificity_at_95": specificity_at(probability, malignant, 0.95),
+        "ece": expected_calibration_error(probability, malignant),
+    }
+
+
+def class_measures(class_probability: Array, allowed: Array) -> dict[str, float]:
+    """Return accuracy and balanced accuracy of the seven diagnoses, over images whose diagnosis is known."""
+    certain = allowed.sum(axis=1) == 1
+    truth, called = allowed[certain].argmax(axis=1), class_probability[certain].argmax(axis=1)
+    return {
+        "images": int(certain.sum()),
+        "accuracy": float((truth == called).mean()),
+        "balanced_accuracy": float(balanced_accuracy_score(truth, called)),
+    }
+
+
+def flip_share(probabilities: Array, threshold: float) -> float:
+    """Return the share of images whose decision differs between variants, ``[variants,n]`` probabilities."""
+    called = probabilities >= threshold
+    return float((called.any(axis=0) & ~called.all(axis=0)).mean())

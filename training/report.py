@@ -1,0 +1,130 @@
+"""The evaluation as a Markdown page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# What the original LesionLens project reports, in per cent, on its own images.
+_ORIGINAL = {"accuracy": 87.4, "precision": 86.7, "recall": 87.4, "f1": 86.6, "auc": 76.1}
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _auc(measures: Mapping[str, Any]) -> str:
+    return f"{measures['auc']:.3f} ({measures['auc_low']:.3f}–{measures['auc_high']:.3f})"
+
+
+def markdown(measured: Mapping[str, Any]) -> str:
+    """Return the page for what :func:`training.release.measure` returned."""
+    stack = measured["stack"]
+    lines = [
+        "# Evaluation",
+        "",
+        (
+            f"The `{measured['side']}` side of the inner split: {stack['images']} images, {stack['malignant']} of them"
+            " malignant. No lesion, patient or set of copies of it was seen in training or in fitting the stack."
+            f" Intervals are 95 % (DeLong). Turns averaged in every answer: {measured['test_time_augmentation']}."
+        ),
+        "",
+        "| | accuracy % | precision % | recall % | F1 % | AUC % |",
+        "|---|---|---|---|---|---|",
+        "| this ensemble | " + " | ".join(_percent(stack[k]) for k in _ORIGINAL) + " |",
+        "| original project, its own images | " + " | ".join(f"{v:.1f}" for v in _ORIGINAL.values()) + " |",
+        "",
+        "Precision, recall and F1 are weighted over both sides, at a probability of 0.5.",
+        "",
+        "| who answers | AUC |",
+        "|---|---|",
+        f"| stack | {_auc(stack)} |",
+        f"| mean of the logits | {_auc(measured['mean_of_logits'])} |",
+        *(f"| {name} alone | {_auc(value)} |" for name, value in measured["alone"].items()),
+        "",
+        "| whose | images | malignant | AUC | accuracy % | specificity at 90 / 95 % sensitivity | ECE |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, part in [("all", stack), *measured["by_source"].items(), *measured["by_person"].items()]:
+        lines.append(
+            f"| {name} | {part['images']} | {part['malignant']} | {_auc(part)} | {_percent(part['accuracy'])} |"
+            f" {_percent(part['specificity_at_90'])} / {_percent(part['specificity_at_95'])} | {part['ece']:.3f} |"
+        )
+    classes = measured["classes"]
+    lines += [
+        "",
+        (
+            f"Seven diagnoses, {classes['images']} images: accuracy {_percent(classes['accuracy'])} %, balanced"
+            f" accuracy {_percent(classes['balanced_accuracy'])} %."
+        ),
+        "",
+        "| band | share of images % | malignant among them % | share of all malignant % |",
+        "|---|---|---|---|",
+    ]
+    for name, band in measured["bands"].items():
+        lines.append(
+            f"| {name} | {_percent(band['share'])} | {_percent(band['malignant_in_it'])} |"
+            f" {_percent(band['share_of_the_malignant'])} |"
+        )
+    turning = measured["turning"]
+    lines += [
+        "",
+        (
+            f"Turning and mirroring ({turning['images']} images, all eight turns): decisions at 0.5 that flip"
+            f" {_percent(turning['flips_at_half'])} % from one look,"
+            f" {_percent(turning['flips_at_half_as_answered'])} % as answered,"
+            f" {_percent(turning['flips_at_half_tta_4'])} % with four turns averaged, none with eight;"
+            f" at the high band {_percent(turning['flips_at_high_band'])} % from one."
+            f" AUC {turning['auc_1']:.3f} as uploaded, {turning['auc_4']:.3f} with four turns averaged,"
+            f" {turning['auc_8']:.3f} with eight."
+        ),
+    ]
+    brightness = measured["brightness"]
+    lines += [
+        "",
+        (
+            f"Brightness ({brightness['images']} photographs, 10 % darker and 10 % brighter before any correction):"
+            f" decisions at 0.5 that flip {_percent(brightness['flips_at_half'])} %."
+        ),
+        "",
+        "| probability answered, mean % | images | malignant among them % |",
+        "|---|---|---|",
+        *(
+            f"| {_percent(row['probability'])} | {row['images']} | {_percent(row['malignant'])} |"
+            for row in measured["reliability"]
+        ),
+        "",
+        "![How often a probability comes true](images/reliability.svg)",
+        "![ROC curve of the stack and of each network alone](images/roc.svg)",
+        "",
+        (
+            "Skin type is known for no image of the training data that was measured here unless a row above says"
+            " so: how well the networks do on dark skin is not known, and other networks trained on the same"
+            " sources do worse there (Daneshjou et al. 2022)."
+        ),
+    ]
+    if "refused_as_strange" in measured:
+        lines += ["", f"Refused as not a lesion: {_percent(measured['refused_as_strange'])} % of these images."]
+    return "\n".join(lines) + "\n"
+
+
+def summary(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the main numbers of :func:`training.release.measure`, rounded, for ``stack.json``."""
+    stack = measured["stack"]
+    kept = ("auc", "auc_low", "auc_high", "accuracy", "precision", "recall", "f1", "ece")
+    return {
+        "measured_on": f"{measured['side']} side of the inner split, {stack['images']} images",
+        **{name: round(stack[name], 4) for name in kept},
+        "balanced_accuracy_of_classes": round(measured["classes"]["balanced_accuracy"], 4),
+        "images": stack["images"],
+        "malignant": stack["malignant"],
+        "bands": {
+            name: {share: round(value, 4) for share, value in band.items()} for name, band in measured["bands"].items()
+        },
+        "by_source": {
+            name: {"images": part["images"], **{key: round(part[key], 4) for key in ("auc", "auc_low", "auc_high")}}
+            for name, part in measured["by_source"].items()
+        },
+        "auc_by_source": {name: round(part["auc"], 4) for name, part in measured["by_source"].items()},
+        "auc_alone": {name: round(value["auc"], 4) for name, value in measured["alone"].items()},
+    }
