@@ -36,7 +36,7 @@ define install
 	@rm -f $(VENV)/.installed-$(1)-*
 endef
 
-.PHONY: help run test lint audit sbom fuzz bench load conformance backup restore chaos overload models clean requirements screenshots
+.PHONY: help run test lint audit sbom train-smoke fuzz bench load conformance backup restore chaos overload models clean requirements screenshots
 
 help: ## Print this help
 	@echo "LesionLens: make TARGET, where TARGET is one of"
@@ -61,6 +61,9 @@ sbom: $(AUDIT) ## Write bills of materials (CycloneDX) of all requirement sets i
 	@for set in run gateway preprocessor stacker serving training; do \
 		$(BIN)/cyclonedx-py requirements requirements/$$set.txt --pyproject pyproject.toml --output-reproducible \
 			--output-file artefacts/sbom/$$set.cdx.json || exit 1; echo "artefacts/sbom/$$set.cdx.json"; done
+
+train-smoke: $(TEST) ## Train on 200 drawn images, resume, export and train on (2 minutes; also part of `make test`)
+	@$(BIN)/python -m pytest -n 0 -m training
 
 fuzz: $(TEST) ## Feed 20,000 mutated files to the decoders (FUZZ_ARGS="--files 500 --seed 7"; about 5 minutes)
 	@$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_ARGS)

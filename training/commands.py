@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from services.analysis.errors import LesionLensError
 from training.corpus import Corpus, open_corpus
 from training.recipe import Recipe, read_recipes
 from training.sampling import sampling_weights
 
 if TYPE_CHECKING:
     from training.finetuning import TrainingData
+    from training.networks import Network
 
 Log = Callable[[str], None]
 
@@ -47,6 +49,7 @@ def train_networks(
     recipes: Sequence[Recipe],
     *,
     weights: Path | None = None,
+    published: Path | None = None,
     cache: Path | None = None,
     verbose: int = 2,
     log: Log = click.echo,
@@ -58,6 +61,7 @@ def train_networks(
         runs: where weights, curves and checkpoints go.
         recipes: what to train, in order; teachers before those that learn from them.
         weights: folder with ``<network>_imagenet_notop.npz``; networks without a file start from random weights.
+        published: folder of SavedModels with their ``stack.json``; the networks start from those instead.
         cache: for prepared squares; default ``LESIONLENS_TRAINING_CACHE`` or ``~/.cache/lesionlens``.
         verbose: Keras' progress display (0 none, 1 bar, 2 line).
         log: receives one line per event.
@@ -67,10 +71,23 @@ def train_networks(
     corpus = open_corpus(data, cache)
     log(json.dumps(corpus.report))
     for recipe in recipes:
-        start = weights / f"{recipe.network}_imagenet_notop.npz" if weights else None
-        if start is not None and not start.exists():
-            start = None
-        train_network(recipe, training_data(corpus, recipe), runs, initial_weights=start, log=log, verbose=verbose)
+        start = _start(recipe.network, weights, published)
+        train_network(recipe, training_data(corpus, recipe), runs, start=start, log=log, verbose=verbose)
+
+
+def _start(name: str, weights: Path | None, published: Path | None) -> Callable[[Network], None] | None:
+    """Return what gives a new network its first weights; ``None`` leaves them random."""
+    from training.networks import assign_weights, load_backbone_weights, weights_by_position
+    from training.published import published_network
+    from training.release import model_folder, published_version
+
+    if published is not None:
+        folder = model_folder(published, name, published_version(published, name))
+        return lambda network: assign_weights(network, weights_by_position(published_network(name, folder)))
+    file = weights / f"{name}_imagenet_notop.npz" if weights else None
+    if file is None or not file.exists():
+        return None
+    return lambda network: load_backbone_weights(network, file)
 
 
 def release(
@@ -80,12 +97,15 @@ def release(
     *,
     version: int,
     stack_version: str,
+    networks: Sequence[str] = NETWORKS,
     turns: int = 1,
     others: Path | None = None,
     cache: Path | None = None,
     log: Log = click.echo,
 ) -> None:
     """Export trained networks to ``models``, fit the stack on the validation side and write ``stack.json``.
+
+    Of what is not among ``networks`` the published version in ``models`` stays.
 
     ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself. ``others`` is a folder of
     pictures of anything but lesions, at any depth; without it nothing is refused as strange.
@@ -94,7 +114,7 @@ def release(
     from training.release import export_all, fit_release, write_json
 
     corpus = open_corpus(data, cache)
-    entries = export_all(corpus, runs, models, version, log)
+    entries = export_all(corpus, runs, models, version, log, networks=networks)
     strange = other_pictures(others, corpus.cache) if others else None
     if strange is None:
         log("no --others: these models will take any picture for a lesion")
@@ -145,6 +165,11 @@ _models = click.option("--models", default=_MODELS, type=_folder, help="SavedMod
 @_cache
 @click.option("--weights", type=_existing_folder, help="Folder of <network>_imagenet_notop.npz to start from.")
 @click.option(
+    "--published",
+    type=_existing_folder,
+    help="Folder of SavedModels to go on from instead: serving/models has the networks that come with LesionLens.",
+)
+@click.option(
     "--recipe",
     "recipe_file",
     default=_RECIPES,
@@ -161,6 +186,7 @@ def train(
     runs: Path,
     cache: Path | None,
     weights: Path | None,
+    published: Path | None,
     recipe_file: Path,
     networks: tuple[str, ...],
     minutes: float | None,
@@ -168,14 +194,21 @@ def train(
     backend: str | None,
 ) -> None:
     """Train the networks on a folder of labelled images; an interrupted training resumes."""
-    if backend:
-        os.environ["KERAS_BACKEND"] = backend
+    if weights and published:
+        raise click.UsageError("--weights and --published are two different starts: name one of them.")
+    if published and backend not in (None, "tensorflow"):
+        raise click.UsageError("--published reads SavedModels, which needs TensorFlow: leave --backend out.")
+    if backend or published:
+        os.environ["KERAS_BACKEND"] = backend or "tensorflow"
     recipes = [r for r in read_recipes(recipe_file) if not networks or r.network in networks]
     if epochs is not None:
         recipes = [dataclasses.replace(r, minutes=None, epochs=epochs) for r in recipes]
     elif minutes is not None:
         recipes = [dataclasses.replace(r, minutes=minutes) for r in recipes]
-    train_networks(data, runs, recipes, weights=weights, cache=cache, verbose=1)
+    try:
+        train_networks(data, runs, recipes, weights=weights, published=published, cache=cache, verbose=1)
+    except LesionLensError as error:
+        raise click.ClickException(f"{error.detail}. {error.advice}") from error
 
 
 @click.command()
@@ -194,12 +227,20 @@ def train(
     help="Flips and turns that the service averages by itself.",
 )
 @click.option("--others", type=_existing_folder, help="Folder of pictures of anything but lesions, to be refused.")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    type=click.Choice(NETWORKS),
+    help="Export only this one; of the others the published version stays. Default: all.",
+)
 def export(
     *,
     data: Path,
     runs: Path,
     cache: Path | None,
     models: Path,
+    networks: tuple[str, ...],
     version: int,
     stack_version: str,
     turns: str,
@@ -208,7 +249,15 @@ def export(
     """Write trained networks as SavedModels, and fit the stack over them."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     release(
-        data, runs, models, version=version, stack_version=stack_version, turns=int(turns), cache=cache, others=others
+        data,
+        runs,
+        models,
+        version=version,
+        stack_version=stack_version,
+        networks=networks or NETWORKS,
+        turns=int(turns),
+        cache=cache,
+        others=others,
     )
 
 

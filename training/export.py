@@ -40,6 +40,12 @@ def _serving_function(network: Network) -> Any:
     return tf.function(answer, input_signature=[spec])
 
 
+def frozen_function(network: Network) -> Any:
+    """Return the function that is served, its variables turned into constants; answers in the order of their names."""
+    concrete = _serving_function(network).get_concrete_function()
+    return convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+
+
 def halve_constants(graph: Any) -> Any:
     """Return a copy of a ``GraphDef`` whose large float kernels are half-precision constants behind a cast."""
     halved = graph_pb2.GraphDef()
@@ -72,11 +78,10 @@ def write_saved_model(network: Network, folder: Path) -> str:
     """
     if keras.config.backend() != "tensorflow":
         raise RuntimeError("exporting SavedModels needs KERAS_BACKEND=tensorflow")
-    concrete = _serving_function(network).get_concrete_function()
-    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    frozen = frozen_function(network)
     input_name = frozen.inputs[0].name
     # Flattening sorts dictionaries by key.
-    names = sorted(concrete.structured_outputs)
+    names = sorted(network.full.output)
     output_names = {n: t.name for n, t in zip(names, frozen.outputs, strict=True)}
     graph = halve_constants(frozen.graph.as_graph_def())
 

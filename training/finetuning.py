@@ -27,7 +27,6 @@ from training.networks import (
     assign_weights,
     build_network,
     freeze,
-    load_backbone_weights,
     load_weights,
     malignant_logit,
     save_weights,
@@ -79,16 +78,28 @@ class Progress:
 
 
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Endless augmented batches; batch ``i`` depends on the seed and ``i`` alone."""
+    """Augmented batches; batch ``i`` depends on the seed and ``i`` alone.
+
+    ``left`` is how many there are, for the progress bar; ``None`` (a budget of minutes) has no end.
+    """
 
     def __init__(
-        self, data: TrainingData, recipe: Recipe, size_px: int, first: int, teach: Callable[[Array], Array] | None
+        self,
+        data: TrainingData,
+        recipe: Recipe,
+        size_px: int,
+        *,
+        first: int,
+        left: int | None,
+        teach: Callable[[Array], Array] | None,
     ) -> None:
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=6)
         self._data, self._recipe, self._size, self._first, self._teach = data, recipe, size_px, first, teach
+        self._left = left
 
-    def __len__(self) -> int:
-        return _STEPS_PER_ROUND * 10_000
+    @property
+    def num_batches(self) -> int | None:
+        return self._left
 
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         rng = np.random.default_rng((self._recipe.seed, self._first + index))
@@ -151,6 +162,14 @@ def rate_factor(spent: float, warm_up: float) -> float:
     if spent < warm_up:
         return max(spent / warm_up, 0.02)
     return 0.5 * (1.0 + math.cos(math.pi * (spent - warm_up) / (1.0 - warm_up)))
+
+
+def steps_left(recipe: Recipe, phase: Phase, seen_images: int) -> int | None:
+    """Return the steps until a phase that has seen so many images ends, at least one; ``None`` for a budget of time."""
+    if recipe.minutes is not None:
+        return None
+    wanted = phase.share * recipe.epochs * recipe.epoch_images
+    return max(math.ceil((wanted - seen_images) / recipe.batch), 1)
 
 
 def _predict(model: Any, pixels: Array, positions: Sequence[int] | Array, size_px: int, batch: int) -> Array:
@@ -217,7 +236,7 @@ def train_network(
     data: TrainingData,
     runs: Path,
     *,
-    initial_weights: Path | None,
+    start: Callable[[Network], None] | None,
     log: Callable[[str], None],
     verbose: int = 2,
 ) -> Path:
@@ -230,7 +249,8 @@ def train_network(
         recipe: what to do.
         data: images and how to draw them.
         runs: folder of all runs; also where teachers are looked for.
-        initial_weights: ``.npz`` of the backbone's start, or ``None`` for random weights.
+        start: gives a new network its first weights (ImageNet's, or those of a network already published); ``None``
+            leaves them random.
         log: receives one line per event.
         verbose: Keras' progress display (0 none, 1 bar, 2 line).
     """
@@ -260,8 +280,8 @@ def train_network(
             assign_weights(network, state[: len(network.classifier.weights)])
         elif carried is not None:
             assign_weights(network, carried)
-        elif initial_weights is not None:
-            load_backbone_weights(network, initial_weights)
+        elif start is not None:
+            start(network)
         _run_phase(network, phase, recipe, data, runs, progress=progress, state=state, log=log, verbose=verbose)
         state, carried = None, weights_by_position(network)
         progress.phase += 1
@@ -274,8 +294,8 @@ def train_network(
         # Interrupted after the last phase: the checkpoint is the finished network. Without phases: the start is.
         size = recipe.phases[-1].size_px if recipe.phases else recipe.refit_size_px
         last = build_network(recipe.network, size)
-        if initial_weights is not None:
-            load_backbone_weights(last, initial_weights)
+        if start is not None:
+            start(last)
         carried = state[: len(last.classifier.weights)] if state is not None else weights_by_position(last)
     save_weights(result, _with_better_head(recipe, carried, data, log) if recipe.refit_images else carried)
     progress.finished = True
@@ -359,7 +379,9 @@ def _run_phase(
             for variable, value in zip(optimizer.variables, saved, strict=True):
                 variable.assign(value)
     teach = _teaching(recipe, runs, phase.size_px)
-    batches = _Batches(data, recipe, phase.size_px, progress.images // recipe.batch, teach)
+    first = progress.images // recipe.batch
+    left = steps_left(recipe, phase, progress.phase_images)
+    batches = _Batches(data, recipe, phase.size_px, first=first, left=left, teach=teach)
     folder = runs / recipe.network
     pace = _Pace(recipe, progress, lambda: _save_state(folder, network, optimizer, progress), log)
     log(f"{recipe.network}: {phase.size_px} px, frozen up to {phase.freeze or 'nothing'}")

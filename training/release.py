@@ -104,10 +104,25 @@ def candidate_sizes(run: Path) -> tuple[int, ...]:
     return tuple(s for s in (last, last + 32) if s <= SERVING_SIZE_PX)
 
 
-def export_all(corpus: Corpus, runs: Path, models: Path, version: int, log: Log) -> list[dict[str, Any]]:
-    """Export every network; return their entries for ``stack.json``."""
+def published_version(models: Path, name: str) -> int:
+    """Return the version of a network that the stack in ``models`` was fitted with."""
+    return int(_published_entry(models, name)["version"])
+
+
+def _published_entry(models: Path, name: str) -> dict[str, Any]:
+    content = json.loads((models / "stack.json").read_text(encoding="utf-8"))
+    return next(dict(entry) for entry in content["networks"] if entry["name"] == name)
+
+
+def export_all(
+    corpus: Corpus, runs: Path, models: Path, version: int, log: Log, *, networks: Sequence[str] = NETWORKS
+) -> list[dict[str, Any]]:
+    """Export ``networks`` and keep what is published of the others; return the entries of all for ``stack.json``."""
     entries = []
     for name in NETWORKS:
+        if name not in networks:
+            entries.append(_published_entry(models, name))
+            continue
         weights = runs / name / "weights.npz"
         size = choose_size(corpus, name, weights, candidate_sizes(runs / name), log)
         digest = export_network(name, weights, size, model_folder(models, name, version))

@@ -1,4 +1,4 @@
-"""Training from a user's own folder, from images to a network in a SavedModel, on a hundred drawn pictures."""
+"""Training from a user's own folder, from images to a network in a SavedModel, on two hundred drawn pictures."""
 
 import importlib.util
 import json
@@ -41,7 +41,7 @@ def spot(malignant: bool, rng: np.random.Generator) -> np.ndarray:
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("mine")
     rng = np.random.default_rng(0)
-    for i in range(120):
+    for i in range(200):
         diagnosis = "melanoma" if i % 2 else "nevus"
         (root / diagnosis).mkdir(exist_ok=True)
         cv2.imwrite(str(root / diagnosis / f"{i}.jpg"), spot(bool(i % 2), rng)[..., ::-1])
@@ -53,7 +53,14 @@ def lesionlens(*arguments: object) -> str:
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=280).stdout
 
 
-def test_a_folder_of_images_becomes_a_network_that_tells_them_apart(folder, tmp_path):
+def python(script: str) -> str:
+    """Output of a program of its own: TensorFlow is never loaded into the tests' process."""
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
+    return ran.stdout.strip()
+
+
+def test_a_folder_of_images_becomes_a_network_that_tells_them_apart_and_learns_on(folder, tmp_path):
     recipe = {"network": "mobilenet", "phases": [{"size_px": 64, "share": 1.0}], "epoch_images": 160, "batch": 16}
     recipe |= {"learning_rate": 1e-3, "average_momentum": 0.8, "warm_up": 0.1, "dropout": 0.0}
     # From random weights and in a minute: turns alone, the rest is tested where it belongs.
@@ -87,4 +94,31 @@ auc = auc_with_interval(malignant_logits(answers.class_logits[0])[:, 0], corpus.
 assert auc > 0.8, auc
 assert answers.embedding.shape == (len(test), 1536)
 """
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=120)
+    python(script)
+
+    # What was exported is a start, too: hardly trained on, it still tells them apart.
+    models = tmp_path / "models"
+    (models / "stack.json").write_text(json.dumps({"networks": [{"name": "mobilenet", "version": 1}]}))
+    (tmp_path / "on.json").write_text(json.dumps([recipe | {"learning_rate": 1e-6}]))
+    arguments = ["train", "--data", folder, "--runs", tmp_path / "on", "--cache", tmp_path / "cache"]
+    arguments += ["--recipe", tmp_path / "on.json", "--epochs", 0.2, "--published", models]
+    assert float(lesionlens(*arguments).rsplit("validation AUC ", 1)[1].split()[0]) > 0.8
+
+    refused = f"""
+from pathlib import Path
+from training.published import NotPublishedHereError, published_network
+try:
+    published_network("densenet121", Path({str(models)!r}) / "mobilenet" / "1")
+except NotPublishedHereError as error:
+    print("refused:", error)
+"""
+    assert "holds no densenet121 that `lesionlens export` wrote" in python(refused)
+
+
+def test_weights_of_imagenet_and_published_ones_are_two_different_starts(folder, tmp_path):
+    starts = ["--weights", str(tmp_path), "--published", str(tmp_path)]
+    command = [sys.executable, "-m", "lesionlens", "train", "--data", str(folder), *starts]
+    ran = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
+
+    assert ran.returncode == 2
+    assert "name one of them" in ran.stderr
