@@ -133,7 +133,7 @@ class _Pace(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras' signature
         spent = min(self._share(self._progress.seconds, self._progress.images), 1.0)
-        self.model.optimizer.learning_rate = self._recipe.learning_rate * rate_factor(spent, self._recipe.warm_up)
+        self.model.optimizer.learning_rate = self._recipe.learning_rate * self._recipe.rate_factor(spent)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         now = time.monotonic()
@@ -155,21 +155,6 @@ class _Pace(keras.callbacks.Callback):  # type: ignore[misc]
         elif now - self._last_saved > _CHECKPOINT_SECONDS:
             self._save()
             self._last_saved = time.monotonic()
-
-
-def rate_factor(spent: float, warm_up: float) -> float:
-    """Return the learning rate's factor (0–1) when ``spent`` (0–1) of the budget is used: warm-up, then cosine."""
-    if spent < warm_up:
-        return max(spent / warm_up, 0.02)
-    return 0.5 * (1.0 + math.cos(math.pi * (spent - warm_up) / (1.0 - warm_up)))
-
-
-def steps_left(recipe: Recipe, phase: Phase, seen_images: int) -> int | None:
-    """Return the steps until a phase that has seen so many images ends, at least one; ``None`` for a budget of time."""
-    if recipe.minutes is not None:
-        return None
-    wanted = phase.share * recipe.epochs * recipe.epoch_images
-    return max(math.ceil((wanted - seen_images) / recipe.batch), 1)
 
 
 def _predict(model: Any, pixels: Array, positions: Sequence[int] | Array, size_px: int, batch: int) -> Array:
@@ -380,7 +365,7 @@ def _run_phase(
                 variable.assign(value)
     teach = _teaching(recipe, runs, phase.size_px)
     first = progress.images // recipe.batch
-    left = steps_left(recipe, phase, progress.phase_images)
+    left = recipe.steps_left(phase, progress.phase_images)
     batches = _Batches(data, recipe, phase.size_px, first=first, left=left, teach=teach)
     folder = runs / recipe.network
     pace = _Pace(recipe, progress, lambda: _save_state(folder, network, optimizer, progress), log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,19 @@ class Recipe:
     def as_json(self) -> dict[str, Any]:
         """Return the recipe as plain data."""
         return asdict(self)
+
+    def rate_factor(self, spent: float) -> float:
+        """Return the learning rate's factor (0–1) when ``spent`` (0–1) of the budget is used: warm-up, then cosine."""
+        if spent < self.warm_up:
+            return max(spent / self.warm_up, 0.02)
+        return 0.5 * (1.0 + math.cos(math.pi * (spent - self.warm_up) / (1.0 - self.warm_up)))
+
+    def steps_left(self, phase: Phase, seen_images: int) -> int | None:
+        """Return the steps until a phase that has seen so many images ends, at least one; ``None`` for minutes."""
+        if self.minutes is not None:
+            return None
+        wanted = phase.share * self.epochs * self.epoch_images
+        return max(math.ceil((wanted - seen_images) / self.batch), 1)
 
 
 def recipe_from(data: dict[str, Any]) -> Recipe:

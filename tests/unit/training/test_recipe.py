@@ -5,7 +5,7 @@ import json
 import pytest
 
 from training.commands import NETWORKS
-from training.recipe import Phase, read_recipes, recipe_from
+from training.recipe import Phase, Recipe, read_recipes, recipe_from
 
 
 def test_the_published_recipes_train_all_four_networks_and_teachers_first():
@@ -30,3 +30,26 @@ def test_a_recipe_survives_json():
 def test_an_unknown_key_is_refused():
     with pytest.raises(ValueError, match="learning_rat"):
         recipe_from({"network": "mobilenet", "learning_rat": 1e-3})
+
+
+def test_the_progress_bar_ends_where_the_phase_does():
+    recipe = Recipe("mobilenet", epochs=2, epoch_images=1000, batch=32)
+    phase = Phase(160, 0.5)
+
+    assert recipe.steps_left(phase, 0) == 32  # 1,000 images
+    assert recipe.steps_left(phase, 960) == 2
+    assert recipe.steps_left(phase, 1024) == 1, "a phase that is resumed at its very end still ends by itself"
+
+
+def test_a_budget_of_time_has_no_number_of_steps():
+    assert Recipe("mobilenet", minutes=5).steps_left(Phase(160, 1.0), 0) is None
+
+
+def test_the_learning_rate_warms_up_and_falls_to_nothing():
+    recipe = Recipe("mobilenet", warm_up=0.1)
+    rates = [recipe.rate_factor(spent / 100) for spent in range(101)]
+
+    assert rates[:11] == sorted(rates[:11])
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[100] == pytest.approx(0.0)
