@@ -108,17 +108,22 @@ def release(
     Of what is not among ``networks`` the published version in ``models`` stays.
 
     ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself. ``others`` is a folder of
-    pictures of anything but lesions, at any depth; without it nothing is refused as strange.
+    pictures of anything but lesions, at any depth; without it nothing is refused as strange, unless the first network
+    stays and was taught to before.
     """
     from training.others import other_pictures
-    from training.release import export_all, fit_release, write_json
+    from training.release import export_all, fit_release, published_familiarity, write_json
 
     corpus = open_corpus(data, cache)
+    # The score looks at the first network alone: while that one stays, so does what it refuses.
+    familiarity = None if NETWORKS[0] in networks else published_familiarity(models)
     entries = export_all(corpus, runs, models, version, log, networks=networks)
     strange = other_pictures(others, corpus.cache) if others else None
-    if strange is None:
+    if strange is None and familiarity is None:
         log("no --others: these models will take any picture for a lesion")
-    content = fit_release(corpus, models, entries, stack_version, log, turns=turns, others=strange)
+    content = fit_release(
+        corpus, models, entries, stack_version, log, turns=turns, others=strange, familiarity=familiarity
+    )
     write_json(models / "stack.json", content)
 
 

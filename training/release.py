@@ -109,9 +109,19 @@ def published_version(models: Path, name: str) -> int:
     return int(_published_entry(models, name)["version"])
 
 
+def published_familiarity(models: Path) -> dict[str, Any] | None:
+    """Return the out-of-distribution score in ``models``; it belongs to the first network there."""
+    score = _published(models)["out_of_distribution"]
+    return dict(score) if score else None
+
+
+def _published(models: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((models / "stack.json").read_text(encoding="utf-8"))
+    return content
+
+
 def _published_entry(models: Path, name: str) -> dict[str, Any]:
-    content = json.loads((models / "stack.json").read_text(encoding="utf-8"))
-    return next(dict(entry) for entry in content["networks"] if entry["name"] == name)
+    return next(dict(entry) for entry in _published(models)["networks"] if entry["name"] == name)
 
 
 def export_all(
@@ -140,18 +150,20 @@ def fit_release(
     *,
     turns: int = 1,
     others: Array | None = None,
+    familiarity: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Fit stack, bands and out-of-distribution score on the validation side; return ``stack.json``'s content.
 
     ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself; the stack is fitted to such
-    averages. ``others`` are prepared squares of anything but lesions; without them nothing is refused as strange.
+    averages. ``others`` are prepared squares of anything but lesions; without them ``familiarity`` stays, an earlier
+    score of the same first network, or else nothing is refused as strange.
     """
     validation = corpus.positions("validation")
     folders = [model_folder(models, str(e["name"]), int(e["version"])) for e in entries]
     answers = run_networks(folders, corpus.images.pixels, validation, turns=turns, cache=corpus.cache, log=log)
     stack, record = fit_stack(answers.class_logits, corpus.allowed[validation], corpus.groups[validation])
     log(json.dumps(record))
-    strange: dict[str, Any] | None = None
+    strange = familiarity
     if others is not None and answers.embedding is not None:
         lesions = corpus.positions("train")
         lesions = lesions[:: max(len(lesions) // _STRANGENESS_IMAGES, 1)]

@@ -84,3 +84,21 @@ for size in (224, 160):
     assert (folder / "saved_model.pb").stat().st_size < 7_500_000
     assert (folder / "assets.extra" / "tf_serving_warmup_requests").stat().st_size < 1000
 """)
+
+
+def test_what_is_not_exported_stays_as_it_was_published(tmp_path):
+    run(f"""
+import json
+from pathlib import Path
+from training.release import export_all, published_familiarity, published_version
+from training.networks import NETWORKS
+models = Path({str(tmp_path)!r})
+published = [{{"name": name, "version": 3 + i, "sha256": 64 * str(i)}} for i, name in enumerate(NETWORKS)]
+score = {{"network": "mobilenet", "threshold": 1.5}}
+(models / "stack.json").write_text(json.dumps({{"networks": published, "out_of_distribution": score}}))
+assert export_all(None, models / "runs", models, 9, print, networks=()) == published
+assert published_version(models, "densenet169") == 5
+assert published_familiarity(models) == score
+(models / "stack.json").write_text(json.dumps({{"networks": published, "out_of_distribution": None}}))
+assert published_familiarity(models) is None
+""")
