@@ -154,6 +154,22 @@ def test_what_is_there_already_stays(tmp_path: Path) -> None:
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == before
 
 
+STARTS_CELERY = [
+    "docker-compose.yml",
+    "k8s/base/beat.yaml",
+    "services/preprocessor/Dockerfile",
+    "services/stacker/__main__.py",
+]
+
+
+@pytest.mark.parametrize("file", STARTS_CELERY)
+def test_celery_prints_no_banner_between_the_lines_of_the_log(file: str) -> None:
+    after = re.findall(r"\bcelery\"?, \"?([\w-]+)", (ROOT / file).read_text())
+
+    assert after
+    assert set(after) == {"--quiet"}
+
+
 def test_the_embedded_server_is_known_to_all_that_ask_a_network() -> None:
     compose, embedded = _read("docker-compose.yml"), _read("compose.embedded.yml")
     ours = {name for name, s in compose["services"].items() if "MOBILENET_SERVING_URL" in s.get("environment", {})}
