@@ -175,6 +175,28 @@ def test_prometheus_takes_its_files() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def _promql(expressions: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """What Prometheus says of these expressions, handed to it as rules."""
+    rules = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "5m")}
+        for number, expression in enumerate(expressions)
+    ]
+    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    words = ["promtool", "check", "rules", str(folder / "rules.yml")]
+    return subprocess.run(words, text=True, capture_output=True, check=False)
+
+
+@needs_promtool
+def test_prometheus_understands_every_panel(tmp_path: Path) -> None:
+    done = _promql([expression for _, expression in asked()], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_a_panel_with_a_mistake_is_caught(tmp_path: Path) -> None:
+    assert _promql(["sum by (status) (rate(lesionlens_http_requests_total))"], tmp_path).returncode != 0
+
+
 def test_grafana_is_told_where_its_sources_and_dashboards_are() -> None:
     sources = yaml.safe_load((FOLDER / "grafana/provisioning/datasources/sources.yaml").read_text())["datasources"]
     files = yaml.safe_load((FOLDER / "grafana/provisioning/dashboards/files.yaml").read_text())["providers"]
