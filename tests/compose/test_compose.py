@@ -213,6 +213,24 @@ def test_a_worker_can_be_scaled(stack) -> None:
         stack.compose("up", "--detach", "--no-recreate", "--scale", "preprocessor=1", "preprocessor")
 
 
+def test_a_replica_that_is_added_to_a_network_is_asked(stack) -> None:
+    """Each caller keeps one connection, so it hears of a second server only when it has to dial anew."""
+    scaled = ("up", "--detach", "--no-recreate", "--scale")
+    (first,) = stack.containers("serving-mobilenet")
+    began = time.monotonic()
+    try:
+        stack.compose(*scaled, "serving-mobilenet=2", "serving-mobilenet")
+        stack.until_well(["serving-mobilenet"])
+        (second,) = set(stack.containers("serving-mobilenet")) - {first}
+        end = time.monotonic() + 180
+        while not _predictions(stack, second):
+            assert time.monotonic() < end, "the second server is not asked"
+            assert stack.end_of(stack.upload(drawing()))["state"] == "done"
+        stack.note("a second server of a network started, until it was asked", began)
+    finally:
+        stack.compose(*scaled, "serving-mobilenet=1", "serving-mobilenet")
+
+
 def test_a_log_is_lines_of_json_that_name_the_trace_and_nobody(stack) -> None:
     # What was killed by another test may have said its last words in the middle of a line.
     began = datetime.now(UTC)
@@ -273,6 +291,15 @@ def test_an_unwell_worker_is_seen(stack) -> None:
 
 def _size(stack, image: str) -> int:
     return int(stack.docker("image", "inspect", "--format", "{{.Size}}", image))
+
+
+def _predictions(stack, container: str) -> float:
+    """How many images a network's server was asked about."""
+    address = "http://127.0.0.1:8501/monitoring/prometheus/metrics"
+    ask = f"import urllib.request as u; print(u.urlopen('{address}').read().decode())"
+    told = stack.docker("exec", container, "python", "-c", ask)
+    counted = re.findall(r'^lesionlens_serving_requests_total{.*method="predict".*} (\S+)$', told, re.MULTILINE)
+    return sum(float(number) for number in counted)
 
 
 def _said(stack, service: str, since: datetime) -> list[dict[str, Any]]:

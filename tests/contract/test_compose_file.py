@@ -170,6 +170,18 @@ def test_celery_prints_no_banner_between_the_lines_of_the_log(file: str) -> None
     assert set(after) == {"--quiet"}
 
 
+def test_a_network_s_server_has_its_callers_dial_anew() -> None:
+    """Else a replica that is added is never asked: a channel looks names up when a connection ends."""
+    compose = _read("docker-compose.yml")["services"]
+    flags = {name: " ".join(service["command"]) for name, service in compose.items() if name.startswith("serving-")}
+    flags["serving/Dockerfile"] = (ROOT / "serving/Dockerfile").read_text()
+
+    assert len(flags) == 5
+    for where, said in flags.items():
+        ages = re.findall(r"--grpc_channel_arguments=\S*\bgrpc\.max_connection_age_ms=(\d+)", said)
+        assert ages == ["60000"], where
+
+
 def test_the_embedded_server_is_known_to_all_that_ask_a_network() -> None:
     compose, embedded = _read("docker-compose.yml"), _read("compose.embedded.yml")
     ours = {name for name, s in compose["services"].items() if "MOBILENET_SERVING_URL" in s.get("environment", {})}
