@@ -17,6 +17,8 @@ keep() { # keep NAME VALUE
 }
 
 keep secret_key "$(random)"
+# Empty: stored images are not encrypted. docs/privacy.md says what goes in here; it is the owner's to change.
+[ -e "$folder/blob_keys" ] || { : > "$folder/blob_keys"; chmod 644 "$folder/blob_keys"; echo "$folder/blob_keys"; }
 keep postgres_password "$(random)"
 keep database_url "postgresql://lesionlens:$(cat "$folder/postgres_password")@postgres:5432/lesionlens"
 keep redis_auth "requirepass $(random)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import structlog
+from alembic.util.exc import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.analysis.database import database_errors, make_engine
@@ -28,6 +29,10 @@ def main() -> int:
         engine.dispose()
     except LesionLensError as error:
         log.critical("not migrated", why=error.detail, advice=error.advice)
+        return 1
+    except CommandError as error:
+        # The database's revision is none of ours: a newer release has been here.
+        log.critical("not migrated", why=str(error), advice="Run that release, or restore the backup made before it.")
         return 1
     except SQLAlchemyError:
         log.exception("not migrated")

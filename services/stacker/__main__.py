@@ -36,7 +36,8 @@ def main() -> None:
     os.execv(
         sys.executable,
         [
-            sys.executable, "-m", "celery", "-A", "services.stacker.worker", "worker",
+            # Quiet: Celery's banner is no line of the log, which machines read.
+            sys.executable, "-m", "celery", "--quiet", "-A", "services.stacker.worker", "worker",
             "--queues", f"{STACK.queue},{SWEEP_QUEUE}", "--concurrency", str(CONCURRENCY), "--hostname", "stacker@%h",
             "--loglevel", settings.log_level, "--without-gossip", "--without-mingle", "--without-heartbeat",
         ],

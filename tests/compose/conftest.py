@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -16,13 +19,13 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-import requests
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 PROJECT = "lesionlens-test"
-#: Seconds from an upload to its end, with cold processes on two cores.
-PATIENCE_S = 90.0
+#: Seconds in which a container that was started again has to be well: longer than its start on a busy machine and three
+#: checks after it.
+WELL_WITHIN_S = 180.0
 #: Which official image each stand-in is tagged as; a test compares it with what the files ask for.
 STAND_INS = {
     "python": "python:3.11-slim",
@@ -32,7 +35,8 @@ STAND_INS = {
     "minio": "quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z",
 }
 
-collect_ignore_glob = [] if os.environ.get("LESIONLENS_COMPOSE_TESTS") else ["test_*.py"]
+#: What needs an engine; what is about waiting itself does not.
+collect_ignore = [] if os.environ.get("LESIONLENS_COMPOSE_TESTS") else ["test_compose.py", "test_kubernetes.py"]
 
 _measured: list[str] = []
 
@@ -65,12 +69,17 @@ def measured(what: str, began: float) -> None:
 
 
 class Stack:
-    """The running compose project."""
+    """The running compose project, and somebody who visits it."""
 
-    def __init__(self, engine: Any, folder: Path, address: str) -> None:
+    def __init__(self, engine: Any, folder: Path, project: str, address: str) -> None:
         self.engine = engine
         self.folder = folder
+        self.project = project
         self.address = address
+        visitor = _beside("visitor").Visitor(address)
+        self.upload: Callable[..., str] = visitor.upload
+        self.end_of: Callable[[str], dict[str, Any]] = visitor.end_of
+        self.wait_until_ready: Callable[[], None] = visitor.wait_until_ready
 
     def compose(self, *words: str) -> str:
         return self.engine.compose(self.folder, *words)
@@ -93,36 +102,17 @@ class Stack:
     def run_in(self, service: str, *words: str) -> str:
         return self.compose("exec", "-T", service, *words)
 
-    def upload(self, image: bytes) -> str:
-        """Address of the analysis; a 503 with Retry-After, from when a part is away, is tried again."""
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            files = {"image": ("mole.png", image, "image/png"), "force": (None, "true")}
-            answer = requests.post(f"{self.address}/v1/analyses", files=files, timeout=30)
-            if answer.status_code == 202:
-                return f"{self.address}/v1/analyses/{answer.json()['id']}"
-            assert answer.status_code == 503, answer.text
-            assert time.monotonic() < end, answer.text
-            time.sleep(1)
+    def until_well(self, services: Sequence[str]) -> None:
+        """Wait until every container of these services runs and is healthy; one that never is fails with its reason."""
+        health = _beside("health")
+        whose = f"label=com.docker.compose.project={self.project}"
 
-    def end_of(self, analysis: str) -> dict[str, Any]:
-        end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end:
-            answer = requests.get(analysis, headers={"Prefer": "wait=5"}, timeout=30)
-            if answer.ok and answer.json()["state"] in {"done", "rejected", "failed"}:
-                return answer.json()
-        raise AssertionError(f"no end after {PATIENCE_S} s: {answer.status_code} {answer.text}")
+        def look() -> list[str]:
+            listed = self.docker("ps", "--all", "--quiet", "--filter", whose).split()
+            said: list[str] = health.ailments(json.loads(self.docker("inspect", *listed)) if listed else [], services)
+            return said
 
-    def wait_until_ready(self) -> None:
-        end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end:
-            try:
-                if requests.get(f"{self.address}/readyz", timeout=10).ok:
-                    return
-            except requests.RequestException:
-                pass
-            time.sleep(0.2)
-        raise AssertionError("not ready again")
+        health.until_nothing_is_said(look, WELL_WITHIN_S)
 
 
 @pytest.fixture(scope="session")
@@ -154,6 +144,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if models := os.environ.get("MODELS_DIR"):
         shutil.copytree(models, folder / "serving" / "models", dirs_exist_ok=True)
     subprocess.run(["sh", "secrets.sh", "secrets"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    (folder / "secrets" / "blob_keys").write_text(f"2026-11:{key}\n")
     return folder
 
 
@@ -184,19 +176,19 @@ def note() -> Callable[[str, float], None]:
 
 
 @pytest.fixture(scope="session")
-def stack(images: Any, checkout: Path) -> Iterator[Stack]:
-    """docker-compose.yml, built and up."""
+def running(images: Any, checkout: Path) -> Iterator[Stack]:
+    """docker-compose.yml, built and up, for all tests."""
     with _up(images, checkout, PROJECT, "docker-compose.yml") as stack:
         yield stack
 
 
 @pytest.fixture
-def embedded_stack(stack: Stack, checkout: Path, tmp_path: Path) -> Iterator[Stack]:
+def embedded_stack(images: Any, checkout: Path, tmp_path: Path) -> Iterator[Stack]:
     """The same with compose.embedded.yml on top and images in the profile's S3 store, from what is built."""
     shutil.copytree(checkout, tmp_path / "checkout")
     files = "docker-compose.yml:compose.embedded.yml"
     in_s3 = {"COMPOSE_PROFILES": "s3", "BLOB_STORE_URL": "s3://lesionlens", "S3_ENDPOINT": "http://minio:9000"}
-    with _up(stack.engine, tmp_path / "checkout", f"{PROJECT}-embedded", files, in_s3) as embedded:
+    with _up(images, tmp_path / "checkout", f"{PROJECT}-embedded", files, in_s3) as embedded:
         yield embedded
 
 
@@ -210,7 +202,7 @@ def _up(
     settings = {"PORT": port, "COMPOSE_PROJECT_NAME": project, "COMPOSE_FILE": files, "UPLOADS_PER_MINUTE": 1000}
     settings |= more
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    stack = Stack(engine, folder, f"http://127.0.0.1:{port}")
+    stack = Stack(engine, folder, project, f"http://127.0.0.1:{port}")
     try:
         began = time.monotonic()
         try:

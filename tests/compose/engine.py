@@ -7,6 +7,7 @@ has a container reach the package index. Exit status 1, with the reason, where i
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -87,6 +88,13 @@ class Engine:
         assert self._compose is not None
         return self._output(self._compose, *words, folder=folder)
 
+    def shell(self, folder: Path, script: str) -> str:
+        """Standard output of a script of the documentation, run in `folder` and ended by its first failure."""
+        assert self._compose is not None
+        # Where `docker compose` is a command of its own, as these tests have it.
+        docker = f'docker() {{ [ "$1" = compose ] || return 2; shift; {shlex.quote(self._compose)} "$@"; }}\n'
+        return self._output("sh", "-euc", docker + script, folder=folder)
+
     def bootstrap(self) -> None:
         """Make the stand-ins for the images of Debian, Python, Redis and PostgreSQL, unless they are there."""
         if not self.docker("image", "ls", "--quiet", "bootstrapped"):
@@ -128,7 +136,15 @@ class Engine:
     def _ask(self, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         # The classic builder: Debian's engine comes without buildx, and these Dockerfiles need nothing of it.
         environment = {**os.environ, "DOCKER_HOST": self._socket, "DOCKER_BUILDKIT": "0"}
-        return subprocess.run(words, cwd=folder, env=environment, text=True, capture_output=True, check=False)
+        return subprocess.run(
+            words,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
 
 
 def why_not() -> str | None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 import yaml
 
 from lesionlens.supervisor.sample import drawing
@@ -129,19 +128,14 @@ def cluster(
 
 
 def test_an_upload_is_answered_by_the_pods_of_the_manifests(
-    cluster: Cluster, note: Callable[[str, float], None]
+    cluster: Cluster, beside: Callable[[str], Any], note: Callable[[str, float], None]
 ) -> None:
     gateway = cluster.workloads["gateway"]
-    address = f"http://{cluster.podman.address(gateway)}:{gateway.ports['http']}/v1/analyses"
+    address = f"http://{cluster.podman.address(gateway)}:{gateway.ports['http']}"
+    visitor = beside("visitor").Visitor(address, PATIENCE_S)
     began = time.monotonic()
 
-    files = {"image": ("mole.png", drawing(), "image/png"), "force": (None, "true")}
-    sent = requests.post(address, files=files, timeout=60)
-    assert sent.status_code == 202, sent.text
-    answer = sent.json()
-    while answer["state"] not in {"done", "failed", "rejected"}:
-        assert time.monotonic() < began + PATIENCE_S, answer
-        answer = requests.get(f"{address}/{sent.json()['id']}", headers={"Prefer": "wait=5"}, timeout=60).json()
+    answer = visitor.end_of(visitor.upload(drawing()))
 
     assert answer["state"] == "done", answer
     assert [network["name"] for network in answer["result"]["networks"]] == list(NETWORKS)

@@ -16,7 +16,7 @@ NOT_IN_CONTAINERS = {"data_dir": "the embedded servers' data; containers have vo
 #: What a container has to say differently from `make run`.
 OWN = {"host", "port", "blob_store_url", "models_dir", "log_format", "metrics_port", "production"}
 ADDRESSES = {name for name in Settings.model_fields if name.endswith("_serving_url")}
-SECRETS = {"database_url", "redis_url", "secret_key"}
+SECRETS = {"database_url", "redis_url", "secret_key", "blob_keys"}
 #: Secrets of which a deployment may have none: in Kubernetes they come from a Secret of their own, where there is one.
 S3_SECRETS = {"s3_access_key_id", "s3_secret_access_key"}
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Engine, inspect, text
@@ -38,3 +43,17 @@ def test_migrations_can_be_undone_and_done_again(engine: Engine) -> None:
     migrate(engine)
     with engine.connect() as connection:
         assert "analysis" in inspect(connection).get_table_names()
+
+
+def test_an_older_release_refuses_a_newer_schema_in_one_line(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", engine.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("LOG_FORMAT", "json")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999_the_next_release'"))
+
+    done = subprocess.run([sys.executable, "-m", "lesionlens.migrate"], text=True, capture_output=True, check=False)
+
+    assert done.returncode == 1
+    (line,) = [line for line in map(json.loads, done.stderr.splitlines()) if "why" in line]
+    assert "9999_the_next_release" in line["why"]
+    assert "backup" in line["advice"]

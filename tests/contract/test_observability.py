@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -128,12 +129,72 @@ def test_every_alert_is_explained_to_whoever_it_wakes() -> None:
         assert rule["annotations"]["summary"]
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: apt-get install prometheus)")
+ALERT_TESTS = Path(__file__).with_name("alerts_test.yml")
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="needs promtool (Debian: apt-get install prometheus)"
+)
+
+
+def test_every_alert_is_tried_when_all_is_well_and_when_nothing_is() -> None:
+    groups = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
+    alerts = {rule["alert"] for group in groups for rule in group["rules"]}
+    tried = [
+        (test["alertname"], bool(test.get("exp_alerts")))
+        for case in yaml.safe_load(ALERT_TESTS.read_text())["tests"]
+        for test in case["alert_rule_test"]
+    ]
+
+    assert set(tried) == {(alert, fires) for alert in alerts for fires in (True, False)}
+
+
+@needs_promtool
+def test_an_alert_fires_when_something_is_wrong_and_only_then() -> None:
+    done = subprocess.run(["promtool", "test", "rules", str(ALERT_TESTS)], text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_an_alert_with_a_mistake_is_caught(tmp_path: Path) -> None:
+    """The same with the threshold of one rule changed."""
+    rules = (FOLDER / "alerts.yml").read_text().replace("lesionlens_dead_letters) > 0", "lesionlens_dead_letters) > 5")
+    (tmp_path / "alerts.yml").write_text(rules)
+    tests = ALERT_TESTS.read_text().replace("../../observability/alerts.yml", "alerts.yml")
+    (tmp_path / "tests.yml").write_text(tests)
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(tmp_path / "tests.yml")], text=True, capture_output=True, check=False
+    )
+    assert done.returncode != 0
+    assert "DeadLetters" in done.stdout + done.stderr
+
+
+@needs_promtool
 def test_prometheus_takes_its_files() -> None:
     done = subprocess.run(
         ["promtool", "check", "config", str(FOLDER / "prometheus.yml")], text=True, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _promql(expressions: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """What Prometheus says of these expressions, handed to it as rules."""
+    rules = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "5m")}
+        for number, expression in enumerate(expressions)
+    ]
+    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    words = ["promtool", "check", "rules", str(folder / "rules.yml")]
+    return subprocess.run(words, text=True, capture_output=True, check=False)
+
+
+@needs_promtool
+def test_prometheus_understands_every_panel(tmp_path: Path) -> None:
+    done = _promql([expression for _, expression in asked()], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_a_panel_with_a_mistake_is_caught(tmp_path: Path) -> None:
+    assert _promql(["sum by (status) (rate(lesionlens_http_requests_total))"], tmp_path).returncode != 0
 
 
 def test_grafana_is_told_where_its_sources_and_dashboards_are() -> None:
@@ -150,15 +211,47 @@ def test_grafana_is_told_where_its_sources_and_dashboards_are() -> None:
         assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
-def test_prometheus_asks_services_that_exist_where_they_answer() -> None:
+@pytest.mark.parametrize("files", [("docker-compose.yml",), ("docker-compose.yml", "compose.embedded.yml")])
+def test_prometheus_asks_services_that_exist_where_they_answer(files: tuple[str, ...]) -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    services, mounts = _together(files)
     jobs = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
     targets = [target for job in jobs for entry in job.get("static_configs", []) for target in entry["targets"]]
     targets += [f"{name}:{e['port']}" for job in jobs for e in job.get("dns_sd_configs", []) for name in e["names"]]
+    listed = [name for job in jobs for entry in job.get("file_sd_configs", []) for name in entry["files"]]
+    for file in (mounts[f"/etc/prometheus/{name}"] for name in listed):
+        targets += [target for group in yaml.safe_load((ROOT / file).read_text()) for target in group["targets"]]
     settings = compose["x-settings"]
     ports = {"gateway": settings["PORT"], "preprocessor": settings["METRICS_PORT"], "stacker": settings["METRICS_PORT"]}
     for target in targets:
         name, _, port = target.partition(":")
-        service = compose["services"][name]
-        assert set(service["networks"]) & set(compose["services"]["prometheus"]["networks"]), target
-        assert port == ports.get(name) or f"--rest_api_port={port}" in service["command"], target
+        service = services[name]
+        assert set(service["networks"]) & set(services["prometheus"]["networks"]), target
+        dockerfile = (ROOT / service["build"]["dockerfile"]).read_text() if "build" in service else ""
+        asked = f"--rest_api_port={port}" in service.get("command", []) or f'"--metrics-port", "{port}"' in dockerfile
+        assert port == ports.get(name) or asked, target
+    # Every server of networks is asked, and none that is not there, which would be an alert for ever.
+    assert {target.partition(":")[0] for target in targets} == {"gateway", "preprocessor", "stacker"} | {
+        name for name in services if name.startswith("serving")
+    }
+
+
+def _together(files: tuple[str, ...]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Services of compose files on top of one another, and what Prometheus has mounted where."""
+
+    class Loader(yaml.SafeLoader):
+        """Knows Compose's `!override` and `!reset`."""
+
+    Loader.add_constructor("!override", lambda loader, node: loader.construct_mapping(node, deep=True))
+    Loader.add_constructor("!reset", lambda loader, node: None)
+    services: dict[str, dict[str, Any]] = {}
+    mounts: dict[str, str] = {}
+    for file in files:
+        for name, service in yaml.load((ROOT / file).read_text(), Loader)["services"].items():
+            if service is None:
+                del services[name]
+            else:
+                services[name] = {**services.get(name, {}), **service}
+        volumes = services["prometheus"]["volumes"]
+        mounts |= {to: source for source, to in (volume.split(":")[:2] for volume in volumes)}
+    return services, mounts

@@ -51,6 +51,7 @@ class Surroundings:
 def findings(documents: Sequence[Document], around: Surroundings) -> list[str]:
     """Everything that does not fit."""
     found = [*_names(documents), *_selectors(documents), *_services(documents), *_references(documents, around)]
+    found += _namespace(documents)
     for owner, pod in pods(documents):
         found += [f"{owner}: {sentence}" for sentence in _pod(pod, documents, around)]
     return found + list(_scaled_by_backlog(documents, around)) + list(_routes(documents, around))
@@ -182,6 +183,16 @@ def _scaled_by_backlog(documents: Sequence[Document], around: Surroundings) -> I
                 yield f"{name}: a trigger is not as KEDA wants it"
 
 
+def _namespace(documents: Sequence[Document]) -> Iterator[str]:
+    """What stands around all pods: what a pod may do at all, and that nobody talks to anybody who is not named."""
+    for namespace in of_kind(documents, "Namespace"):
+        if namespace["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce") != "restricted":
+            yield f"Namespace {namespace['metadata']['name']}: pods are not held to `restricted`"
+    everybody = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    if not any(policy["spec"] == everybody for policy in of_kind(documents, "NetworkPolicy")):
+        yield "NetworkPolicy: none denies what no other one allows"
+
+
 def _services(documents: Sequence[Document]) -> Iterator[str]:
     services = {service["metadata"]["name"]: service["spec"] for service in of_kind(documents, "Service")}
     for name, spec in services.items():
@@ -201,16 +212,24 @@ def _services(documents: Sequence[Document]) -> Iterator[str]:
             ports = {port["name"] for port in services.get(backend["name"], {"ports": []})["ports"]}
             if backend["port"]["name"] not in ports:
                 yield f"Ingress {ingress['metadata']['name']}: no service {backend['name']} with such a port"
+    yield from _addresses(documents, services)
+
+
+def _addresses(documents: Sequence[Document], services: Mapping[str, Document]) -> Iterator[str]:
+    """Where the networks are looked up."""
     for config in of_kind(documents, "ConfigMap"):
         for key, value in config["data"].items():
             if key.endswith("_SERVING_URL"):
                 name, _, port = value.removeprefix("dns:///").partition(":")
                 if int(port) not in {entry["port"] for entry in services.get(name, {"ports": []})["ports"]}:
                     yield f"{key}: no service {name} with the port {port}"
+                elif not value.startswith("dns:///") or services[name].get("clusterIP") != "None":
+                    # One connection is kept open, so one address would keep it at one replica.
+                    yield f"{key}: its callers see one address, not every replica"
 
 
 def _references(documents: Sequence[Document], around: Surroundings) -> Iterator[str]:
-    configs = {config["metadata"]["name"] for config in of_kind(documents, "ConfigMap")}
+    configs = {config["metadata"]["name"]: set(config["data"]) for config in of_kind(documents, "ConfigMap")}
     claims = {claim["metadata"]["name"] for claim in of_kind(documents, "PersistentVolumeClaim")}
     accounts = {account["metadata"]["name"] for account in of_kind(documents, "ServiceAccount")}
     priorities = {priority["metadata"]["name"] for priority in of_kind(documents, "PriorityClass")}
@@ -224,15 +243,33 @@ def _references(documents: Sequence[Document], around: Surroundings) -> Iterator
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
             if claim and claim not in claims:
                 yield f"{owner}: no claim {claim}"
-            secret = volume.get("secret", {"secretName": "", "items": []})
-            for item in secret["items"]:
-                if item["key"] not in around.secret_keys.get(secret["secretName"], frozenset()):
-                    yield f"{owner}: the secret {secret['secretName']} has no key {item['key']}"
-        for source in [source for container in spec["containers"] for source in container.get("envFrom", [])]:
-            yield from _source(owner, source, configs, around)
+            yield from _mounted(owner, volume, configs, around)
+        for container in spec["containers"]:
+            for source in container.get("envFrom", []):
+                yield from _source(owner, source, configs, around)
+            for entry in container.get("env", []):
+                yield from _value(owner, entry.get("valueFrom", {}), configs, around)
 
 
-def _source(owner: str, source: Document, configs: set[str], around: Surroundings) -> Iterator[str]:
+def _mounted(owner: str, volume: Document, configs: Mapping[str, set[str]], around: Surroundings) -> Iterator[str]:
+    secret = volume.get("secret", {"secretName": "", "items": []})
+    for item in secret["items"]:
+        if item["key"] not in around.secret_keys.get(secret["secretName"], frozenset()):
+            yield f"{owner}: the secret {secret['secretName']} has no key {item['key']}"
+    config = volume.get("configMap", {"name": "", "items": []})
+    for item in config.get("items", []):
+        if item["key"] not in configs.get(config["name"], set()):
+            yield f"{owner}: the config map {config['name']} has no key {item['key']}"
+
+
+def _value(owner: str, source: Document, configs: Mapping[str, set[str]], around: Surroundings) -> Iterator[str]:
+    for kind, known in (("configMapKeyRef", configs), ("secretKeyRef", around.secret_keys)):
+        if kind in source and source[kind]["key"] not in known.get(source[kind]["name"], set()):
+            what = {"configMapKeyRef": "config map", "secretKeyRef": "secret"}[kind]
+            yield f"{owner}: the {what} {source[kind]['name']} has no key {source[kind]['key']}"
+
+
+def _source(owner: str, source: Document, configs: Mapping[str, set[str]], around: Surroundings) -> Iterator[str]:
     if "configMapRef" in source and source["configMapRef"]["name"] not in configs:
         yield f"{owner}: no config map {source['configMapRef']['name']}"
     if "secretRef" in source and source["secretRef"]["name"] not in around.secret_keys:
@@ -286,6 +323,10 @@ def _container(container: Document, around: Surroundings) -> Iterator[str]:
         if module not in around.modules:
             yield f"the application has no {module} to run"
     yield from _resources(container.get("resources", {}))
+    yield from _probes(container, around)
+
+
+def _probes(container: Document, around: Surroundings) -> Iterator[str]:
     ports = {key for port in container.get("ports", []) for key in (port["name"], port["containerPort"])}
     for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
         probe = container.get(kind, {})
@@ -298,6 +339,16 @@ def _container(container: Document, around: Surroundings) -> Iterator[str]:
         scripts = {word for word in command if word.startswith(("services.", "/etc/"))}
         if missing := scripts - around.scripts:
             yield f"{kind}: there is no {missing}"
+    # A restart brings back neither a database nor a network: only readiness may ask what stands behind a process.
+    for kind in ("startupProbe", "livenessProbe"):
+        asked = {container.get(kind, {}).get("httpGet", {}).get("path"), *_command(container, kind)}
+        if asked & {"/readyz", "--database"}:
+            yield f"{kind}: asks for more than this process"
+
+
+def _command(container: Document, probe: str) -> list[str]:
+    command: list[str] = container.get(probe, {}).get("exec", {}).get("command", [])
+    return command
 
 
 def _resources(resources: Document) -> Iterator[str]:
@@ -315,7 +366,7 @@ def _environment(container: Document, documents: Sequence[Document]) -> dict[str
     for source in container.get("envFrom", []):
         if "configMapRef" in source:
             variables |= configs.get(source["configMapRef"]["name"], {})
-    return variables | {entry["name"]: entry["value"] for entry in container.get("env", [])}
+    return variables | {entry["name"]: entry["value"] for entry in container.get("env", []) if "value" in entry}
 
 
 def _routes(documents: Sequence[Document], around: Surroundings) -> Iterator[str]:

@@ -217,6 +217,92 @@ def test_a_worker_is_given_longer_than_its_longest_task(rendered, monkeypatch: p
     assert grace["stacker"] > stacker.TIME_LIMIT_S + stacker.KILL_AFTER_S
 
 
+SCALED = ("gateway", "preprocessor", "stacker", *SERVINGS)
+
+
+def test_a_process_is_asked_whether_it_started_lives_and_is_ready(rendered) -> None:
+    timing = {"periodSeconds", "timeoutSeconds", "failureThreshold"}
+    for document in checks.of_kind(rendered, "Deployment", "StatefulSet"):
+        (container,) = document["spec"]["template"]["spec"]["containers"]
+        start, live, ready = (container[kind] for kind in ("startupProbe", "livenessProbe", "readinessProbe"))
+        assert start != live != ready != start, container["name"]
+        if container["name"] in SCALED:
+            # Ready asks for what stands behind it, too.
+            asked = [{key: probe[key] for key in probe.keys() - timing} for probe in (live, ready)]
+            assert asked[0] != asked[1], container["name"]
+
+
+def test_calls_under_way_are_finished_before_a_pod_ends(rendered) -> None:
+    for document in checks.of_kind(rendered, "Deployment"):
+        spec = document["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        if document["metadata"]["name"] == "gateway" or document["metadata"]["name"].startswith("serving-"):
+            # Those who call it hear a moment later than it does that it ends.
+            _, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+            assert 0 < int(seconds) < spec["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize("overlay", ["production", "production-keda"])
+@pytest.mark.parametrize("name", SCALED)
+def test_what_several_nodes_run_is_scaled_spread_and_taken_away_one_by_one(overlay: str, name: str) -> None:
+    documents = _render(overlay)
+    deployment = _named(documents, "Deployment", name)
+    template = deployment["spec"]["template"]
+    (spread,) = template["spec"]["topologySpreadConstraints"]
+    (budget,) = [
+        budget["spec"]
+        for budget in checks.of_kind(documents, "PodDisruptionBudget")
+        if checks.selects(budget["spec"]["selector"], template["metadata"]["labels"])
+    ]
+    (scaler,) = [
+        scaler["spec"]
+        for scaler in checks.of_kind(documents, "HorizontalPodAutoscaler", "ScaledObject")
+        if scaler["spec"]["scaleTargetRef"]["name"] == name
+    ]
+
+    assert "replicas" not in deployment["spec"], "`kubectl apply` would take the autoscaler's word back"
+    assert scaler.get("minReplicas", scaler.get("minReplicaCount")) >= 2
+    assert budget["maxUnavailable"] == 1
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert checks.selects(spread["labelSelector"], template["metadata"]["labels"])
+    assert template["spec"]["priorityClassName"] == "lesionlens"
+
+
+def test_the_ingress_speaks_tls_and_lets_the_largest_batch_through(production) -> None:
+    ingress = _named(production, "Ingress", "gateway")
+    (config,) = checks.of_kind(production, "ConfigMap")
+    largest = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+
+    assert {host for entry in ingress["spec"]["tls"] for host in entry["hosts"]} == {
+        rule["host"] for rule in ingress["spec"]["rules"]
+    }
+    assert int(largest.removesuffix("m")) * 2**20 > int(config["data"]["MAX_BATCH_BYTES"])
+
+
+def test_prometheus_finds_all_that_count_as_the_documentation_says(rendered) -> None:
+    (block,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", (ROOT / "docs/operate.md").read_text(), re.DOTALL)
+    (job,) = yaml.safe_load(block)["scrape_configs"]
+    (keep,) = [entry["regex"] for entry in job["relabel_configs"] if entry.get("action") == "keep"]
+    found = {}
+    for name, pod in checks.pods(rendered):
+        for container in pod["spec"]["containers"]:
+            for port in container.get("ports", []):
+                if re.fullmatch(keep, port["name"]):
+                    found[name] = port["containerPort"]
+
+    assert found == {"gateway": 8000, "preprocessor": 9100, "stacker": 9100, **dict.fromkeys(SERVINGS, 8501)}
+    labels = {name: pod["metadata"]["labels"] for name, pod in checks.pods(rendered)}
+    for name, port in found.items():
+        assert any(
+            port in {entry["port"] for entry in rule["ports"]}
+            and {"kubernetes.io/metadata.name": "monitoring"}
+            in [peer.get("namespaceSelector", {}).get("matchLabels") for peer in rule["from"]]
+            for policy in checks.of_kind(rendered, "NetworkPolicy")
+            if checks.selects(policy["spec"]["podSelector"], labels[name])
+            for rule in policy["spec"].get("ingress", [])
+        ), name
+
+
 # --- mistakes that must be caught ------------------------------------------------------------------------------------
 
 
@@ -335,6 +421,42 @@ def _wrong_module(documents):
     pod["containers"][0]["command"] = ["python", "-m", "lesionlens.migration"]
 
 
+def _missing_key_of_a_secret(documents):
+    wanted = {"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": "lesionlens", "key": "database"}}}
+    _gateway(documents)["containers"][0]["env"] = [wanted]
+
+
+def _missing_key_of_a_config(documents):
+    (config,) = checks.of_kind(documents, "ConfigMap")
+    wanted = {"name": "PORT", "valueFrom": {"configMapKeyRef": {"name": config["metadata"]["name"], "key": "PORTS"}}}
+    _gateway(documents)["containers"][0]["env"] = [wanted]
+
+
+def _missing_key_of_a_config_volume(documents):
+    (config,) = checks.of_kind(documents, "ConfigMap")
+    items = [{"key": "stack.json", "path": "stack.json"}]
+    _gateway(documents)["volumes"].append(
+        {"name": "stack", "configMap": {"name": config["metadata"]["name"], "items": items}}
+    )
+
+
+def _one_address(documents):
+    del _named(documents, "Service", "serving-mobilenet")["spec"]["clusterIP"]
+
+
+def _open_house(documents):
+    documents[:] = [d for d in documents if d["metadata"]["name"] != "deny-all"]
+
+
+def _unrestricted(documents):
+    _named(documents, "Namespace", "lesionlens")["metadata"]["labels"] = {}
+
+
+def _restarted_for_others(documents):
+    pod = _named(documents, "Deployment", "stacker")["spec"]["template"]["spec"]
+    pod["containers"][0]["livenessProbe"]["exec"]["command"].append("--database")
+
+
 def _wrong_account(documents):
     _gateway(documents)["serviceAccountName"] = "default2"
 
@@ -368,6 +490,13 @@ def _wrong_account(documents):
         (_blind_policy, "NetworkPolicy into-redis: its selector matches nothing"),
         (_wrong_module, "migrate: the application has no lesionlens.migration to run"),
         (_wrong_account, "gateway: no service account default2"),
+        (_missing_key_of_a_secret, "gateway: the secret lesionlens has no key database"),
+        (_missing_key_of_a_config, "has no key PORTS"),
+        (_missing_key_of_a_config_volume, "has no key stack.json"),
+        (_one_address, "MOBILENET_SERVING_URL: its callers see one address, not every replica"),
+        (_open_house, "NetworkPolicy: none denies what no other one allows"),
+        (_unrestricted, "Namespace lesionlens: pods are not held to `restricted`"),
+        (_restarted_for_others, "stacker: livenessProbe: asks for more than this process"),
     ],
 )
 def test_a_planted_mistake_is_caught(minimal, around, plant: Callable[[Any], None], sentence: str) -> None:
@@ -453,6 +582,24 @@ def test_a_planted_mistake_in_the_scaling_by_backlog_is_caught(by_backlog, aroun
         "ScaledObject stacker: it cannot have between 9 and 4 replicas",
         "ScaledObject stacker: no login nobody",
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "removed"),
+    [
+        ("Deployment", "extensions/v1beta1"),
+        ("PodDisruptionBudget", "policy/v1beta1"),
+        ("HorizontalPodAutoscaler", "autoscaling/v2beta2"),
+        ("CronJob", "batch/v1beta1"),
+        ("Ingress", "networking.k8s.io/v1beta1"),
+    ],
+)
+def test_a_removed_api_version_is_caught_in_the_manifests_themselves(production, kind: str, removed: str) -> None:
+    document = checks.of_kind(production, kind)[0]
+
+    for version in VERSIONS:
+        with pytest.raises((kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError)):
+            kubernetes_validate.validate({**document, "apiVersion": removed}, version, strict=True)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from pathlib import Path
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from serving.client import NetworkClient
-from serving.embedded.server import main as serve
+from serving.embedded import server
 from serving.wire import ModelVersionStatus
 
 
@@ -29,11 +29,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model_config_file", type=Path, required=True)
     parser.add_argument("--monitoring_config_file", type=Path, required=True)
     parser.add_argument("--model_config_file_poll_wait_seconds", type=int)
+    parser.add_argument("--grpc_channel_arguments", type=_channel_arguments, required=True)
     parser.add_argument("--tensorflow_intra_op_parallelism", type=int, required=True)
     parser.add_argument("--tensorflow_inter_op_parallelism", type=int, required=True)
     for flag in ("--allow_version_labels_for_unavailable_models", "--enable_grpc_healthcheck_service"):
         parser.add_argument(flag, choices=["true", "false"], required=True)
     return parser.parse_args()
+
+
+def _channel_arguments(text: str) -> dict[str, int]:
+    """`key=value,key=value`, as the original takes it apart."""
+    return {key: int(value) for key, value in (pair.split("=") for pair in text.split(","))}
 
 
 def _one(pattern: str, text: str) -> str:
@@ -85,7 +91,9 @@ def main() -> int:
         options.rest_api_port,
         _one(r'path: "([^"]+)"', options.monitoring_config_file.read_text()),
     )
-    return serve(
+    # What the original hands to its gRPC server goes to this one's.
+    server._SERVER_OPTIONS = tuple({**dict(server._SERVER_OPTIONS), **options.grpc_channel_arguments}.items())
+    return server.main(
         [
             *("--host", "0.0.0.0", "--port", str(options.port), "--model", f"{network}={folder}"),
             *("--versions", ",".join(versions) or "latest", "--cores", str(options.tensorflow_intra_op_parallelism)),
