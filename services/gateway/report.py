@@ -37,7 +37,8 @@ _INK = HexColor("#1b1f24")
 _PALE = HexColor("#5b6470")
 _RULE = HexColor("#c9ced6")
 _BAND_COLOURS: dict[Band, Color] = {
-    Band.LOW: HexColor("#2f6f4f"),
+    # Not green, which would say that all is well.
+    Band.LOW: HexColor("#24588a"),
     Band.UNSURE: HexColor("#8a5a00"),
     Band.HIGH: HexColor("#a3262a"),
 }
@@ -81,7 +82,8 @@ class _Page:
         self._line(BAND_LABELS[result.band], size=18, bold=True, colour=_BAND_COLOURS[result.band], drop=22, before=12)
         self._line(f"Calibrated probability of malignancy: {result.probability:.1%}", size=11, bold=True, drop=14)
         self._line(
-            f"Of 100 photographs answered with this number, about {round(result.probability * 100)} would be"
+            # Never 0 or 100, as on the page: no evidence supports either.
+            f"Of 100 photographs answered with this number, about {min(99, max(1, round(result.probability * 100)))} would be"
             " expected to be malignant among photographs like those tested.",
             size=8,
             colour=_PALE,
