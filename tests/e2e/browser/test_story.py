@@ -186,7 +186,7 @@ def test_feedback_is_taken_and_withdrawn(open_page):
     answered(page)
     page.get_by_label("It was confirmed as").select_option("nv")
     page.get_by_label("Confirmed by").select_option("biopsy")
-    page.get_by_label("The photo may be used to train the networks.").check()
+    page.get_by_label("The photo may be used to train the networks").check()
     page.get_by_role("button", name="Send feedback").click()
     expect(page.get_by_text("Your feedback was stored.")).to_be_visible()
     page.goto(urlsplit(page.url).path)  # as from the list, weeks later
