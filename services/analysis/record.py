@@ -30,6 +30,7 @@ from sqlalchemy import (
     and_,
     cast,
     delete,
+    exists,
     false,
     func,
     insert,
@@ -474,6 +475,21 @@ class AnalysisRecord:
                 )
             )
 
+    def standing_feedback(self, analysis_id: uuid.UUID) -> tuple[Feedback, ...]:
+        """What the lesion was said to be confirmed as and was not withdrawn since, the oldest first.
+
+        Raises:
+            AnalysisNotFoundError: there is no such analysis, or it is another key's.
+        """
+        with self._transaction() as connection:
+            self._make_sure_it_is_there(connection, analysis_id)
+            rows = connection.execute(
+                select(FeedbackRow.diagnosis, FeedbackRow.source, FeedbackRow.consent, FeedbackRow.id)
+                .where(FeedbackRow.analysis_id == analysis_id, FeedbackRow.revoked_at.is_(None))
+                .order_by(FeedbackRow.created_at, FeedbackRow.id)
+            ).all()
+            return tuple(Feedback(**row._mapping) for row in rows)
+
     def revoke_feedback(self, analysis_id: uuid.UUID, feedback_id: uuid.UUID) -> bool:
         """Withdraws a feedback and its consent; False when there is none with this id.
 
@@ -665,9 +681,16 @@ class AnalysisRecord:
         return tuple((stage, analysis_id) for stage, analysis_id in found if stage is not None)
 
     def images_past_retention(self, image_retention_h: float, limit: int) -> tuple[uuid.UUID, ...]:
-        """Finished analyses whose photographs are still stored although their time is over."""
+        """Finished analyses whose photographs are still stored although their time is over.
+
+        A photograph that may be used for training stays as long as its result, or until the consent is revoked: what a
+        biopsy finds is known only weeks later, and a picture that is gone by then helps nobody.
+        """
+        agreed = exists().where(
+            FeedbackRow.analysis_id == AnalysisRow.id, FeedbackRow.consent, FeedbackRow.revoked_at.is_(None)
+        )
         over = or_(
-            AnalysisRow.finished_at < func.now() - _seconds(image_retention_h * 3600),
+            and_(AnalysisRow.finished_at < func.now() - _seconds(image_retention_h * 3600), ~agreed),
             and_(AnalysisRow.finished_at.is_not(None), AnalysisRow.store.is_(False)),
         )
         with self._transaction() as connection:

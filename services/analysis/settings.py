@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,9 @@ TASK_MARGIN_S = 7
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: An origin exactly as a browser writes it (RFC 6454, 6.2): lower case, no path, no slash at the end.
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
 
 
 class Settings(BaseModel):
@@ -93,6 +97,11 @@ class Settings(BaseModel):
     )
     trusted_proxies: int = Field(
         0, ge=0, le=8, description="Reverse proxies in front of the gateway whose `X-Forwarded-For` is believed."
+    )
+    cors_origins: str = Field(
+        "",
+        description="Sites whose pages may use `/v1` from a browser: `https://clinic.example,https://other.example`, or "
+        "`*` for any. Empty: none.",
     )
     network_deadline_s: float = Field(
         8.0, gt=0, le=60, description="One deadline in seconds for the four networks together."
@@ -192,6 +201,16 @@ class Settings(BaseModel):
         _networks(value)
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_can_be_compared(cls, value: str) -> str:
+        origins = _names(value)
+        if "*" in origins and len(origins) > 1:
+            raise ValueError("say * or name sites, not both")
+        if wrong := sorted(origin for origin in origins - {"*"} if not _ORIGIN.fullmatch(origin)):
+            raise ValueError(f"{wrong[0]} is no origin; write https://host or https://host:port, without a path")
+        return value
+
     @field_validator("shadow_networks")
     @classmethod
     def _networks_in_the_shadow_exist(cls, value: str) -> str:
@@ -203,6 +222,10 @@ class Settings(BaseModel):
         """gRPC address of each network that is asked in the shadow, by name."""
         names = _names(self.shadow_networks)
         return {name: url for name, url in self.serving_addresses().items() if name in names or "all" in names}
+
+    def allowed_origins(self) -> frozenset[str]:
+        """The sites whose pages may use the API; `*` stands for all."""
+        return frozenset(_names(self.cors_origins))
 
     def webhook_networks(self) -> tuple[Network, ...]:
         """The networks besides public addresses that webhooks may be sent to."""

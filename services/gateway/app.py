@@ -16,6 +16,7 @@ from services.analysis.settings import Settings
 from services.gateway.access import require_access
 from services.gateway.api import register_api
 from services.gateway.auditing import register_audit
+from services.gateway.cross_origin import register_cross_origin
 from services.gateway.parts import Gateway, make_parts
 from services.gateway.problems import register_problems, trace_id
 from services.gateway.rate_limits import enforce_limits
@@ -53,6 +54,7 @@ def create_app(settings: Settings, parts: Gateway | None = None) -> Flask:
     _register_pages(app)
     require_access(app)
     enforce_limits(app, settings)
+    register_cross_origin(app, settings.allowed_origins())
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

@@ -18,14 +18,8 @@ from services.analysis.results import Band, Result
 from services.analysis.telemetry import log_id
 from services.gateway.attention import attention_overlay
 from services.gateway.confined import centre_square_confined
-from services.gateway.guidance import (
-    BAND_LABELS,
-    CLASS_LABELS,
-    DISCLAIMER,
-    guidance_for,
-    is_malignant,
-    ranked,
-)
+from services.gateway.guidance import is_malignant, ranked
+from services.gateway.report_words import ReportWords, english_words
 
 #: Side in pixels of the pictures in the report: 80 mm at 180 dots an inch.
 PICTURE_SIDE_PX = 560
@@ -37,7 +31,8 @@ _INK = HexColor("#1b1f24")
 _PALE = HexColor("#5b6470")
 _RULE = HexColor("#c9ced6")
 _BAND_COLOURS: dict[Band, Color] = {
-    Band.LOW: HexColor("#2f6f4f"),
+    # Not green, which would say that all is well.
+    Band.LOW: HexColor("#24588a"),
     Band.UNSURE: HexColor("#8a5a00"),
     Band.HIGH: HexColor("#a3262a"),
 }
@@ -45,18 +40,21 @@ _TEXT = ParagraphStyle("text", fontName="Helvetica", fontSize=9, leading=12, tex
 _SMALL = ParagraphStyle("small", fontName="Helvetica", fontSize=8, leading=10.5, textColor=_PALE)
 
 
-def report_pdf(analysis: Analysis, result: Result, photograph: bytes | None) -> bytes:
-    """The report, A4. `photograph` is the stored file; None when it is no longer there."""
+def report_pdf(
+    analysis: Analysis, result: Result, photograph: bytes | None, words: ReportWords | None = None
+) -> bytes:
+    """The report, A4. `photograph` is the stored file; None when it is no longer there. `words`: English by default."""
+    said = words or english_words(analysis, result)
     pdf = io.BytesIO()
-    canvas = Canvas(pdf, pagesize=A4, pageCompression=1, invariant=1, lang="en")
-    canvas.setTitle("LesionLens report")
+    canvas = Canvas(pdf, pagesize=A4, pageCompression=1, invariant=1, lang=said.language)
+    canvas.setTitle("LesionLens")
     canvas.setAuthor("LesionLens")
-    canvas.setSubject("Automated analysis of a photographed skin lesion; not a diagnosis")
-    page = _Page(canvas)
+    canvas.setSubject(said.subject)
+    page = _Page(canvas, said)
     page.heading(analysis, result)
     page.pictures(result, photograph)
     page.opinions(result)
-    page.guidance(result, analysis)
+    page.guidance()
     canvas.showPage()
     canvas.save()
     return pdf.getvalue()
@@ -65,28 +63,25 @@ def report_pdf(analysis: Analysis, result: Result, photograph: bytes | None) -> 
 class _Page:
     """Writes from the top down; `self._y` is where the next thing begins, in points from the bottom."""
 
-    def __init__(self, canvas: Canvas) -> None:
+    def __init__(self, canvas: Canvas, words: ReportWords) -> None:
         self._canvas = canvas
+        self._words = words
         self._width, height = A4
         self._y = height - _MARGIN
 
     def heading(self, analysis: Analysis, result: Result) -> None:
-        self._line("LesionLens: analysis of a photographed skin lesion", size=15, bold=True, drop=18)
+        words = self._words
+        self._line(words.title, size=15, bold=True, drop=18)
         # A report is passed on: the whole id would be the permission to read and delete the analysis.
-        taken = analysis.created_at.strftime("%Y-%m-%d %H:%M UTC")
         self._line(
-            f"Received {taken}    Models {result.model_version}    Analysis {log_id(analysis.id)}…", size=8, drop=14
+            f"{words.received}    {words.models} {result.model_version}    {words.analysis} {log_id(analysis.id)}…",
+            size=8,
+            drop=14,
         )
         self._rule()
-        self._line(BAND_LABELS[result.band], size=18, bold=True, colour=_BAND_COLOURS[result.band], drop=22, before=12)
-        self._line(f"Calibrated probability of malignancy: {result.probability:.1%}", size=11, bold=True, drop=14)
-        self._line(
-            f"Of 100 photographs answered with this number, about {round(result.probability * 100)} would be"
-            " expected to be malignant among photographs like those tested.",
-            size=8,
-            colour=_PALE,
-            drop=12,
-        )
+        self._line(words.band, size=18, bold=True, colour=_BAND_COLOURS[result.band], drop=22, before=12)
+        self._line(f"{words.probability}: {words.percent(result.probability)}", size=11, bold=True, drop=14)
+        self._line(words.meaning, size=8, colour=_PALE, drop=12)
 
     def pictures(self, result: Result, photograph: bytes | None) -> None:
         square = None if photograph is None else _centre_square(photograph)
@@ -94,7 +89,7 @@ class _Page:
         if square is None:
             self._canvas.setStrokeColor(_RULE)
             self._canvas.rect(_MARGIN, self._y, _PICTURE, _PICTURE)
-            self._text(_MARGIN + 6, self._y + _PICTURE / 2, "The photograph is no longer stored.", 9)
+            self._text(_MARGIN + 6, self._y + _PICTURE / 2, self._words.photograph_gone, 9)
         else:
             self._picture(square, _MARGIN)
         overlay = attention_overlay(result.attention, PICTURE_SIDE_PX)
@@ -102,8 +97,8 @@ class _Page:
         looked = under.convert("RGBA")
         looked.alpha_composite(overlay)
         self._picture(looked.convert("RGB"), _MARGIN + _PICTURE + 8 * mm)
-        self._text(_MARGIN, self._y - 10, "Centre square of the photograph, as analysed", 8, _PALE)
-        self._text(_MARGIN + _PICTURE + 8 * mm, self._y - 10, "Where the networks looked (light = most)", 8, _PALE)
+        self._text(_MARGIN, self._y - 10, self._words.photograph_caption, 8, _PALE)
+        self._text(_MARGIN + _PICTURE + 8 * mm, self._y - 10, self._words.attention_caption, 8, _PALE)
         self._y -= 34
 
     def opinions(self, result: Result) -> None:
@@ -111,35 +106,33 @@ class _Page:
         top = self._y
         self._table(
             left,
-            "Four networks (not calibrated)",
+            self._words.networks,
             [(f"{opinion.name} v{opinion.version}", opinion.probability) for opinion in result.networks],
             width=70 * mm,
         )
         lowest, self._y = self._y, top
         self._table(
             right,
-            "Diagnoses by probability",
+            self._words.diagnoses,
             [
-                (f"{CLASS_LABELS[name]}{' *' if is_malignant(name) else ''}", probability)
+                (f"{self._words.class_names[name]}{' *' if is_malignant(name) else ''}", probability)
                 for name, probability in ranked(result.classes)
             ],
             width=self._width - _MARGIN - right,
         )
         self._y = min(lowest, self._y)
-        self._text(right, self._y, "* counts as malignant", 7, _PALE)
+        self._text(right, self._y, self._words.malignant, 7, _PALE)
         self._y -= 10
 
-    def guidance(self, result: Result, analysis: Analysis) -> None:
-        guidance = guidance_for(result.band)
+    def guidance(self) -> None:
+        words = self._words
         self._rule()
-        self._paragraph(f"<b>{guidance.headline}.</b>", _TEXT, before=4)
-        for step in guidance.steps:
+        self._paragraph(f"<b>{words.headline}.</b>", _TEXT, before=4)
+        for step in words.steps:
             self._paragraph(f"• {step}", _TEXT)
-        concerns = (analysis.preparation or {}).get("concerns", ())
-        if concerns:
-            sentences = " ".join(str(concern["sentence"]) for concern in concerns)
-            self._paragraph(f"<b>About the photograph:</b> {sentences}", _TEXT, before=4)
-        self._paragraph(f"<b>{DISCLAIMER}</b>", _SMALL, before=6)
+        if words.concerns:
+            self._paragraph(f"<b>{words.photograph}:</b> {' '.join(words.concerns)}", _TEXT, before=4)
+        self._paragraph(f"<b>{words.disclaimer}</b>", _SMALL, before=6)
 
     def _table(self, x: float, title: str, rows: list[tuple[str, float]], width: float) -> None:
         self._text(x, self._y, title, 9, bold=True)
@@ -147,7 +140,7 @@ class _Page:
         for name, probability in rows:
             self._text(x, self._y, name, 8.5)
             self._canvas.setFont("Helvetica", 8.5)
-            self._canvas.drawRightString(x + width, self._y, f"{probability:.1%}")
+            self._canvas.drawRightString(x + width, self._y, self._words.percent(probability))
             self._y -= 12
 
     def _picture(self, picture: Image.Image, x: float) -> None:

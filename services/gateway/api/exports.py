@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from flask import Response
+from flask import Response, current_app
 
 from services.analysis.errors import BlobMissingError
 from services.analysis.record import Analysis
@@ -20,6 +20,7 @@ from services.gateway.errors import ImageGoneError, NoResultError, NotFinishedEr
 from services.gateway.fhir import fhir_bundle
 from services.gateway.parts import Gateway
 from services.gateway.policy import route_policy
+from services.gateway.report_words import REPORT_WORDS, english_words
 
 blueprint = ApiBlueprint(
     "exports", __name__, url_prefix="/v1/analyses", description="A finished analysis in other forms."
@@ -27,6 +28,13 @@ blueprint = ApiBlueprint(
 
 #: For its owner, on this screen: no cache in between keeps a picture of somebody's skin.
 _PRIVATE = {"Cache-Control": "private, no-store"}
+_LANGUAGE = {
+    "in": "header",
+    "name": "Accept-Language",
+    "schema": {"type": "string"},
+    "example": "de",
+    "description": "`en`, `de`, `es` or `fr`.",
+}
 _BINARY = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
@@ -65,17 +73,24 @@ def attention(analysis_id: str) -> Response:
 
 
 @blueprint.route("/<string:analysis_id>/report.pdf", methods=["GET"])
-@blueprint.response(200, _BINARY, content_type="application/pdf")
+@blueprint.doc(parameters=[_LANGUAGE])
+@blueprint.response(
+    200, _BINARY, content_type="application/pdf", headers={"Content-Language": {"schema": {"type": "string"}}}
+)
 @problems(404, 409, 410, 503)
 @route_policy(auth="capability", limit="120/minute")
 def report(analysis_id: str) -> Response:
-    """One page for a doctor"""
+    """One page for a doctor
+
+    In English, German, Spanish or French, as `Accept-Language` asks for.
+    """
     # Here, not above: the PDF library takes a tenth of a second to load, and most processes never need it.
     from services.gateway.report import report_pdf
 
     analysis, result = _finished_with_result(analysis_id)
-    pdf = report_pdf(analysis, result, _photograph(gateway(), analysis))
-    headers = {**_PRIVATE, "Content-Disposition": 'inline; filename="lesionlens-report.pdf"'}
+    words = current_app.extensions.get(REPORT_WORDS, english_words)(analysis, result)
+    pdf = report_pdf(analysis, result, _photograph(gateway(), analysis), words)
+    headers = {**_PRIVATE, "Content-Language": words.language, "Content-Disposition": 'inline; filename="lesionlens-report.pdf"'}
     return Response(pdf, mimetype="application/pdf", headers=headers)
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from flask import Flask
 
+from services.gateway.report_words import REPORT_WORDS
 from services.gateway.web.desk import Desk
 from services.gateway.web.gateway_desk import gateway_desk
 from services.gateway.web.languages import speak_languages
 from services.gateway.web.pages import DESK, day, number, page_globals, pages, percentage
 from services.gateway.web.problem_pages import tell_as_page
+from services.gateway.web.report_words import words_of_report
 
 
 def register_pages(app: Flask, desk: Callable[[], Desk] | None = None) -> None:
@@ -22,6 +24,7 @@ def register_pages(app: Flask, desk: Callable[[], Desk] | None = None) -> None:
     """
     speak_languages(app)
     app.extensions[DESK] = desk or gateway_desk
+    app.extensions[REPORT_WORDS] = words_of_report
     app.register_blueprint(pages)
     app.context_processor(page_globals)
     app.add_template_filter(percentage, "percentage")

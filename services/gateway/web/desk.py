@@ -41,5 +41,8 @@ class Desk(Protocol):
     def give_feedback(self, analysis_id: uuid.UUID, feedback: Feedback) -> None:
         """Stores what the lesion was confirmed as."""
 
+    def feedback_of(self, analysis_id: uuid.UUID) -> tuple[Feedback, ...]:
+        """What was said about it and not withdrawn since, the oldest first."""
+
     def withdraw_feedback(self, analysis_id: uuid.UUID, feedback_id: uuid.UUID) -> bool:
         """Takes feedback and consent back; False when there is none with this id."""

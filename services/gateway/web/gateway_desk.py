@@ -54,6 +54,10 @@ class GatewayDesk(Desk):
         """Writes the record."""
         self._gateway.record.add_feedback(analysis_id, feedback)
 
+    def feedback_of(self, analysis_id: uuid.UUID) -> tuple[Feedback, ...]:
+        """Reads the record."""
+        return self._gateway.record.standing_feedback(analysis_id)
+
     def withdraw_feedback(self, analysis_id: uuid.UUID, feedback_id: uuid.UUID) -> bool:
         """Writes the record."""
         return self._gateway.record.revoke_feedback(analysis_id, feedback_id)

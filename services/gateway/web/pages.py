@@ -24,7 +24,6 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from services.analysis.errors import AnalysisFinishedError, BlobMissingError, LesionLensError
 from services.analysis.record import CANCELLED, Analysis, Feedback
-from services.analysis.results import CLASSES
 from services.analysis.states import AnalysisState
 from services.gateway.api.requests import MULTIPART_OVERHEAD_BYTES, limit_body
 from services.gateway.policy import POLLS, UPLOADS, route_policy
@@ -40,9 +39,9 @@ from services.gateway.web.script_texts import analysis_texts, history_texts, sta
 from services.gateway.web.wording import (
     ABCDE,
     ALWAYS_GO,
-    DIAGNOSES,
     DISCLAIMER,
     FAILED_SENTENCE,
+    FEEDBACK_DIAGNOSES,
     FEEDBACK_SOURCES,
     NO_PHOTOGRAPH,
     ONE_PHOTOGRAPH,
@@ -178,11 +177,11 @@ def give_feedback(analysis_id: uuid.UUID) -> BaseResponse:
     require_own_form()
     desk().find(analysis_id)
     diagnosis, source = request.form.get("diagnosis", ""), request.form.get("source", "")
-    if diagnosis not in CLASSES or source not in FEEDBACK_SOURCES:
+    if diagnosis not in FEEDBACK_DIAGNOSES or source not in FEEDBACK_SOURCES:
         return redirect(url_for("pages.analysis", analysis_id=analysis_id, _anchor="feedback"), 303)
     feedback = Feedback(diagnosis=diagnosis, source=source, consent=bool(request.form.get("consent")))
     desk().give_feedback(analysis_id, feedback)
-    here = url_for("pages.analysis", analysis_id=analysis_id, feedback=feedback.id, _anchor="feedback")
+    here = url_for("pages.analysis", analysis_id=analysis_id, thanks=1, _anchor="feedback")
     return redirect(here, 303)
 
 
@@ -362,6 +361,7 @@ def _analysis_page(analysis: Analysis) -> str:
     preparation = analysis.preparation or {}
     refused = analysis.state is AnalysisState.REJECTED
     answer = arrange(analysis.result, preparation) if analysis.result else None
+    given = desk().feedback_of(analysis.id) if answer else ()
     return render_template(
         "web/analysis.html",
         analysis=analysis,
@@ -380,9 +380,11 @@ def _analysis_page(analysis: Analysis) -> str:
         stage_index=list(STAGES).index(analysis.state) if analysis.state in STAGES else len(STAGES),
         position=desk().waiting_ahead(analysis) if analysis.state is AnalysisState.QUEUED else 0,
         refresh_s=REFRESH_S,
-        diagnoses=DIAGNOSES,
+        feedback_diagnoses=FEEDBACK_DIAGNOSES,
         feedback_sources=FEEDBACK_SOURCES,
-        feedback_id=request.args.get("feedback", type=uuid.UUID),
+        given=given,
+        consented=any(feedback.consent for feedback in given),
+        thanks=bool(request.args.get("thanks")),
         withdrawn=bool(request.args.get("withdrawn")),
         abcde=ABCDE,
         **_evidence(),

@@ -14,6 +14,7 @@ def start_texts() -> dict[str, str]:
         "preview": _("This is the square that the networks will see. Is the spot inside the ring?"),
         "noPreview": _("This browser cannot show this photo, but it can be sent."),
         "several": _("{count} photos chosen; each gets its own answer."),
+        "sent": _("Sent and listed under “My spots”: {count}."),
         "none": _("Please choose or take a photo first."),
         "tooLarge": _("This photo is larger than {size} MB. Please choose a smaller one."),
         "sending": _("Sending …"),

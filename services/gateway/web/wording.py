@@ -39,6 +39,8 @@ class Guidance:
 
     urgency: LazyString
     steps: tuple[LazyString, ...]
+    #: Weeks after which a reminder makes sense: never later than the visit that is advised.
+    remind_in_weeks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ GUIDANCE: Mapping[Band, Guidance] = MappingProxyType(
                 _("If it changes, or if any point of the check below applies, see a doctor."),
                 _("Mention it at your next skin check."),
             ),
+            remind_in_weeks=6,
         ),
         Band.UNSURE: Guidance(
             _("Have it looked at within four weeks"),
@@ -150,6 +153,7 @@ GUIDANCE: Mapping[Band, Guidance] = MappingProxyType(
                 _("Take the photos with you; the report below fits on one page."),
                 _("If it changes before then, go sooner."),
             ),
+            remind_in_weeks=2,
         ),
         Band.HIGH: Guidance(
             _("See a dermatologist promptly, within days rather than weeks"),
@@ -158,6 +162,7 @@ GUIDANCE: Mapping[Band, Guidance] = MappingProxyType(
                 _("Take the photos with you; the report below fits on one page."),
                 _("Do not treat, scratch or cut the spot yourself."),
             ),
+            remind_in_weeks=1,
         ),
     }
 )
@@ -181,7 +186,15 @@ DIAGNOSES: Mapping[str, DiagnosisName] = MappingProxyType(
     }
 )
 
-#: What feedback may name besides the seven; the API's own vocabulary.
+#: What feedback may name, the API's own vocabulary: the seven, with the name in the doctor's letter, and the rest.
+FEEDBACK_DIAGNOSES: Mapping[str, LazyString] = MappingProxyType(
+    {
+        **{code: _("%(plain)s (%(medical)s)", plain=name.plain, medical=name.medical) for code, name in DIAGNOSES.items()},
+        "other": _("Something else"),
+    }
+)
+
+#: Who confirmed it; the API's own vocabulary, too.
 FEEDBACK_SOURCES: Mapping[str, LazyString] = MappingProxyType(
     {
         "biopsy": _("a tissue sample (biopsy)"),

@@ -85,6 +85,17 @@ def test_axe_finds_nothing_on_any_page(open_page, addresses, keep, language, the
     assert found == {}
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("address", ["/docs", "/problems/unsupported-image"])
+def test_what_is_for_developers_can_be_read_by_all_of_them_and_on_a_phone(open_page, address, theme):
+    """In English alone; otherwise held to the same rules."""
+    page = open_page(address, color_scheme=theme, viewport={"width": 320, "height": 640})
+    for closed in page.locator("summary").all():
+        closed.click()
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_nothing_has_to_be_scrolled_sideways_on_a_narrow_screen(open_page, addresses, language):
     """WCAG 1.4.10: 320 CSS pixels, which is also a desktop zoomed to 400 %."""

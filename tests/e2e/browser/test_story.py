@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -112,6 +113,29 @@ def test_several_photos_at_once_each_get_an_answer(open_page, site):
         assert _painted(entries.nth(place).locator("canvas"))
 
 
+def test_of_several_photos_one_that_cannot_be_used_holds_up_none(open_page, site):
+    page = open_page(tolerate="415")
+    letter = {"name": "letter.jpg", "mimeType": "image/jpeg", "buffer": b"Dear doctor, this is a letter."}
+    page.get_by_label("Choose photos").set_input_files([photo(13), letter, photo(14)])
+    expect(page.locator("#framing")).to_contain_text("3 photos")
+    page.get_by_role("button", name="Look at this spot").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("This file is not a photo")
+    expect(alert).not_to_contain_text("Photo 1")  # one is left, so there is nothing to tell apart
+    alert.get_by_role("link", name="Sent and listed under “My spots”: 2.").click()
+    expect(page.locator(".entry .entry-probability", has_text="%")).to_have_count(2)
+
+
+def test_photos_that_cannot_be_used_are_told_apart(open_page):
+    page = open_page(tolerate="415")
+    letter = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": b"Dear doctor, this is a letter."}
+    page.get_by_label("Choose photos").set_input_files([letter, letter])
+    page.get_by_role("button", name="Look at this spot").click()
+    expect(page.get_by_role("alert")).to_contain_text(re.compile("Photo 1: This file is not a photo.*Photo 2: This file"))
+    page.get_by_role("button", name="Remove Photo 1").click()
+    expect(page.locator("#chosen")).to_be_hidden()
+
+
 def test_a_reload_keeps_the_way_to_the_answer(open_page, site):
     created = requests.post(
         f"{site}/v1/analyses", files={"image": lesion_photograph(5)}, data={"force": "true"}, timeout=30
@@ -162,9 +186,11 @@ def test_feedback_is_taken_and_withdrawn(open_page):
     answered(page)
     page.get_by_label("It was confirmed as").select_option("nv")
     page.get_by_label("Confirmed by").select_option("biopsy")
-    page.get_by_label("The photo may be used to train the networks.").check()
+    page.get_by_label("The photo may be used to train the networks").check()
     page.get_by_role("button", name="Send feedback").click()
     expect(page.get_by_text("Your feedback was stored.")).to_be_visible()
+    page.goto(urlsplit(page.url).path)  # as from the list, weeks later
+    expect(page.get_by_text("The photo is kept as long as this answer")).to_be_visible()
     page.get_by_role("button", name="Withdraw it").click()
     expect(page.get_by_text("Your feedback and your consent were withdrawn.")).to_be_visible()
 
@@ -174,7 +200,7 @@ def test_the_reminder_and_the_exports_can_be_fetched(open_page):
     send(page, 10)
     answered(page)
     with page.expect_download() as download:
-        page.get_by_role("link", name="Remind me in six weeks").click()
+        page.get_by_role("link", name=re.compile("Remind me in [126] weeks?")).click()
     assert download.value.path().read_bytes().startswith(b"BEGIN:VCALENDAR\r\n")
     for name, start in (("Report for the doctor (PDF)", b"%PDF"), ("All values (JSON)", b"{")):
         address = page.get_by_role("link", name=name).get_attribute("href")

@@ -230,6 +230,36 @@ def test_photographs_that_must_not_be_stored_are_past_retention_at_once(
     assert record.find(unfinished).images_deleted_at is None
 
 
+def test_a_photograph_with_consent_stays_until_the_consent_is_revoked(
+    record: AnalysisRecord, accept: Callable[..., uuid.UUID]
+) -> None:
+    agreed, silent, not_kept = accept(), accept(), accept(store=False)
+    for analysis_id in (agreed, silent, not_kept):
+        finished(record, analysis_id)
+    consent = Feedback("mel", "biopsy", consent=True)
+    record.add_feedback(agreed, consent)
+    record.add_feedback(silent, Feedback("nv", "self", consent=False))
+    record.add_feedback(not_kept, Feedback("nv", "self", consent=True))
+    assert set(record.images_past_retention(0, 10)) == {silent, not_kept}
+    record.revoke_feedback(agreed, consent.id)
+    assert set(record.images_past_retention(0, 10)) == {agreed, silent, not_kept}
+    assert record.results_past_retention(0, 10)  # the clock of results asks nobody
+
+
+def test_feedback_stands_until_it_is_revoked(record: AnalysisRecord, accept: Callable[..., uuid.UUID]) -> None:
+    analysis_id, other = accept(), accept()
+    finished(record, analysis_id)
+    first, second = Feedback("mel", "biopsy", consent=True), Feedback("other", "self", consent=False)
+    record.add_feedback(analysis_id, first)
+    record.add_feedback(analysis_id, second)
+    assert record.standing_feedback(analysis_id) == (first, second)
+    assert record.standing_feedback(other) == ()
+    record.revoke_feedback(analysis_id, first.id)
+    assert record.standing_feedback(analysis_id) == (second,)
+    with pytest.raises(AnalysisNotFoundError):
+        record.standing_feedback(uuid.uuid4())
+
+
 def test_results_past_retention_are_found_until_they_are_deleted(
     record: AnalysisRecord, accept: Callable[..., uuid.UUID]
 ) -> None:

@@ -52,3 +52,18 @@ def test_every_setting_has_a_help_text() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert f"`{name.upper()}`" in markdown_table()
+
+
+@pytest.mark.parametrize("value", ["", "*", "https://clinic.example, http://localhost:5173", "https://[::1]:8443"])
+def test_origins_are_written_as_browsers_write_them(value: str) -> None:
+    wanted = {part.strip() for part in value.split(",") if part.strip()}
+    assert load_settings({"CORS_ORIGINS": value}).allowed_origins() == wanted
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["clinic.example", "https://clinic.example/", "https://Clinic.example", "https://*.example", "null", "*,https://a.example"],
+)
+def test_an_origin_that_no_browser_would_ever_send_is_refused(value: str) -> None:
+    with pytest.raises(SettingsError, match="CORS_ORIGINS"):
+        load_settings({"CORS_ORIGINS": value})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import dataclasses
 import datetime as dt
 import io
 import re
 import uuid
+import zlib
 
 import numpy as np
 import pytest
@@ -97,6 +100,19 @@ def test_the_report_is_one_page(band, photograph):
 def test_the_report_can_be_passed_on_without_the_permission_to_read():
     outcome = result()
     assert str(analysis().id).encode() not in report_pdf(analysis(outcome), outcome, None)
+
+
+def said_in(pdf):
+    """The text of the page: reportlab deflates its stream and writes it in ASCII85."""
+    streams = re.findall(rb"ASCII85Decode /FlateDecode.*?stream\r?\n(.*?)endstream", pdf, re.DOTALL)
+    pages = (zlib.decompress(base64.a85decode(stream.strip().removesuffix(b"~>"))) for stream in streams)
+    return b"".join(page for page in pages if b" Tj" in page).decode("latin-1")
+
+
+@pytest.mark.parametrize(("probability", "counted"), [(0.0004, 1), (0.34, 34), (0.9996, 99)])
+def test_the_report_gives_nobody_certainty(probability, counted):
+    outcome = dataclasses.replace(result(), probability=probability)
+    assert f"answered with this number, about {counted} would" in said_in(report_pdf(analysis(outcome), outcome, None))
 
 
 # --- FHIR ------------------------------------------------------------------------------------------------------

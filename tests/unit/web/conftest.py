@@ -112,6 +112,7 @@ class MemoryDesk:
         self.analyses: dict[uuid.UUID, Analysis] = {}
         self.photographs: dict[uuid.UUID, bytes] = {}
         self.feedback: dict[uuid.UUID, Feedback] = {}
+        self.about: dict[uuid.UUID, uuid.UUID] = {}
         self.refuse_with: LesionLensError | None = None
         self.ahead = 0
 
@@ -177,6 +178,10 @@ class MemoryDesk:
 
     def give_feedback(self, analysis_id: uuid.UUID, feedback: Feedback) -> None:
         self.feedback[feedback.id] = feedback
+        self.about[feedback.id] = analysis_id
+
+    def feedback_of(self, analysis_id: uuid.UUID) -> tuple[Feedback, ...]:
+        return tuple(given for given in self.feedback.values() if self.about[given.id] == analysis_id)
 
     def withdraw_feedback(self, analysis_id: uuid.UUID, feedback_id: uuid.UUID) -> bool:
         return self.feedback.pop(feedback_id, None) is not None

@@ -11,6 +11,7 @@ from services.analysis.errors import DoorbellUnavailableError
 from services.analysis.states import AnalysisState
 from services.gateway.errors import UnsupportedImageError
 from services.gateway.web.form_token import TOKEN_FIELD
+from tests.unit.web.conftest import MOMENT
 
 
 def token(client) -> str:
@@ -147,10 +148,30 @@ def test_feedback_is_stored_thanked_for_and_withdrawn(client, desk, read):
     assert (feedback.diagnosis, feedback.source, feedback.consent) == ("bcc", "biopsy", True)
     thanks = read(client.get(given.location))
     assert "Your feedback was stored." in thanks.words
+    assert "Send feedback" not in thanks.words
     (withdrawal,) = (form["action"] for form in thanks.all("form") if form.get("action", "").endswith("/withdraw"))
     withdrawn = client.post(withdrawal, data={TOKEN_FIELD: token(client)}, follow_redirects=True)
     assert "were withdrawn" in read(withdrawn).words
     assert not desk.feedback
+
+
+def test_feedback_can_be_withdrawn_weeks_later_from_the_bare_address(client, desk, read):
+    """Nobody keeps the address that the form led to."""
+    analysis = desk.add_done()
+    fields = {TOKEN_FIELD: token(client), "diagnosis": "other", "source": "clinician", "consent": "1"}
+    client.post(f"/analyses/{analysis.id}/feedback", data=fields)
+    page = read(client.get(f"/analyses/{analysis.id}"))
+    assert "You told us: Something else · a doctor who looked at it" in page.words
+    assert "The photo is kept as long as this answer" in page.words
+    assert [form["action"] for form in page.all("form") if form.get("action", "").endswith("/withdraw")]
+    assert "Your feedback was stored." not in page.words
+
+
+def test_a_photo_that_is_gone_is_not_asked_for_training(client, desk, read):
+    analysis = desk.add_done(images_deleted_at=MOMENT)
+    page = read(client.get(f"/analyses/{analysis.id}"))
+    assert "Send feedback" in page.words
+    assert not [field for field in page.all("input") if field.get("name") == "consent"]
 
 
 @pytest.mark.parametrize(

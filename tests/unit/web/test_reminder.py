@@ -6,6 +6,7 @@ import datetime as dt
 
 import pytest
 
+from services.analysis.results import Band
 from services.gateway.web.reminder import calendar_file
 
 
@@ -41,6 +42,13 @@ def test_it_is_due_in_the_asked_number_of_weeks_within_reason(client, desk, aske
     days = {f"DTSTART;VALUE=DATE:{day + dt.timedelta(weeks=weeks):%Y%m%d}" for day in (before, dt.datetime.now(dt.UTC))}
     assert response.mimetype == "text/calendar"
     assert days & set(unfolded(response.get_data()))
+
+
+@pytest.mark.parametrize(("band", "weeks"), [(Band.LOW, 6), (Band.UNSURE, 2), (Band.HIGH, 1)])
+def test_it_never_comes_later_than_the_visit_that_is_advised(client, desk, read, band, weeks):
+    page = read(client.get(f"/analyses/{desk.add_done(band).id}"))
+    (link,) = (link["href"] for link in page.all("a") if "reminder.ics" in (link["href"] or ""))
+    assert link.endswith(f"?weeks={weeks}")
 
 
 @pytest.mark.parametrize("language", ["en", "de", "es", "fr"])

@@ -17,6 +17,10 @@ const upload = document.getElementById("upload");
 const button = form.querySelector("button[type=submit]");
 const inputs = [...form.querySelectorAll("input[type=file]")];
 
+// This one photo cannot be used, but the next one may be; any other error stops the sending.
+class Unusable extends Error {}
+const UNUSABLE = new Set([400, 413, 415, 422]);
+
 let chosen = []; // {file, image (ImageBitmap or null), key (Idempotency-Key)}
 
 async function choose(files) {
@@ -56,8 +60,13 @@ function row(photo, index) {
   return item;
 }
 
-function tell(sentence) {
-  problem.textContent = sentence;
+function tell(sentence, already = 0) {
+  problem.replaceChildren();
+  if (already) {
+    const link = Object.assign(document.createElement("a"), { href: "/history", textContent: fill(texts.sent, { count: already }) });
+    problem.append(link, " ");
+  }
+  problem.append(sentence);
   problem.hidden = !sentence;
 }
 
@@ -71,8 +80,7 @@ function send(photo, onProgress) {
   return new Promise((resolve, reject) => {
     fitForSending(photo.file, photo.image).then(({ blob }) => {
       if (blob.size > limit) {
-        reject(new Error(fill(texts.tooLarge, { size: Math.floor(limit / 1e6) })));
-        return;
+        return reject(new Unusable(fill(texts.tooLarge, { size: Math.floor(limit / 1e6) })));
       }
       const body = new FormData();
       body.append("image", blob, "photo"); // the file's own name stays here
@@ -88,7 +96,7 @@ function send(photo, onProgress) {
       request.onload = () =>
         request.status < 300 && request.response?.id
           ? resolve(request.response)
-          : reject(new Error(words(request.response, request.status)));
+          : reject(new (UNUSABLE.has(request.status) ? Unusable : Error)(words(request.response, request.status)));
       request.onerror = request.ontimeout = () => reject(new Error(texts.offline));
       request.send(body);
     }, reject);
@@ -110,25 +118,34 @@ form.addEventListener("submit", async (event) => {
   button.textContent = texts.sending;
   upload.hidden = false;
   const waiting = [...chosen];
-  const total = waiting.length;
+  const faults = new Map();
+  let sent = 0;
+  let id;
+  let stopped = "";
   try {
-    let id;
-    while (waiting.length) {
-      const photo = waiting[0];
-      const answer = await send(photo, (share) => (upload.value = (total - waiting.length + share) / total));
-      id = answer.id;
-      spots.keep({ id, at: answer.created_at ?? new Date().toISOString(), state: answer.state, thumb: photo.image ? thumbOf(photo.image) : "" });
-      waiting.shift();
-      chosen = waiting.slice();
+    for (const [place, photo] of waiting.entries()) {
+      try {
+        const answer = await send(photo, (share) => (upload.value = (place + share) / waiting.length));
+        id = answer.id;
+        spots.keep({ id, at: answer.created_at ?? new Date().toISOString(), state: answer.state, thumb: photo.image ? thumbOf(photo.image) : "" });
+        chosen = chosen.filter((other) => other !== photo);
+        sent += 1;
+      } catch (error) {
+        if (!(error instanceof Unusable)) throw error;
+        faults.set(photo, error.message);
+      }
     }
-    location.assign(total > 1 ? "/history" : `/analyses/${id}`);
   } catch (error) {
-    tell(error.message);
-    show();
-    upload.hidden = true;
-    button.disabled = false;
-    button.textContent = label;
+    stopped = error.message;
   }
+  if (!chosen.length) return location.assign(waiting.length > 1 ? "/history" : `/analyses/${id}`);
+  // What was taken is gone from the form; what is left can be removed, or sent once more.
+  const numbered = (photo) => (chosen.length > 1 ? `${fill(texts.photo, { number: chosen.indexOf(photo) + 1 })}: ` : "");
+  tell([...[...faults].map(([photo, fault]) => numbered(photo) + fault), stopped].filter(Boolean).join(" "), sent);
+  show();
+  upload.hidden = true;
+  button.disabled = false;
+  button.textContent = label;
 });
 
 for (const input of inputs) {

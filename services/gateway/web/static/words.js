@@ -15,10 +15,11 @@ export function percentage(share) {
   return write(share);
 }
 
-const date = (dateStyle) => {
-  const format = new Intl.DateTimeFormat(language, { dateStyle, timeStyle: "short" });
+const written = (options) => {
+  const format = new Intl.DateTimeFormat(language, options);
   return (moment) => format.format(new Date(moment));
 };
 
-export const day = date("medium");
-export const shortDay = date("short");
+export const day = written({ dateStyle: "medium", timeStyle: "short" });
+// As short as possible: two of them stand side by side on a phone.
+export const shortDay = written({ day: "2-digit", month: "2-digit", year: "2-digit", hour: "2-digit", minute: "2-digit" });
