@@ -1,4 +1,5 @@
-"""Encryption of blobs at rest: AES-256-GCM (NIST SP 800-38D), with keys that can be exchanged while the service runs.
+"""Encryption at rest, of blobs and of webhooks' secrets: AES-256-GCM (NIST SP 800-38D), with keys that can be exchanged
+while the service runs.
 
 A sealed blob is `LLS1`, the length of the key's id, the id, a nonce of 12 random bytes, then ciphertext and tag. What
 stands before the ciphertext and the name of the blob are authenticated with it, so no blob can be passed off as another
@@ -41,10 +42,14 @@ class Sealing:
     def seal(self, name: str, content: bytes) -> bytes:
         """The content as it is to be stored under `name`."""
         for key_id, cipher in self.keys.items():
-            head = _MAGIC + bytes((len(key_id),)) + key_id.encode()
+            head = _head(key_id)
             nonce = os.urandom(_NONCE_BYTES)
             return head + nonce + cipher.encrypt(nonce, content, head + name.encode())
         return content
+
+    def is_newest(self, stored: bytes) -> bool:
+        """Whether sealing it again would change nothing: the first key has sealed it, or there is none."""
+        return not self.keys or stored.startswith(_head(next(iter(self.keys))))
 
     def open(self, name: str, stored: bytes) -> bytes:
         """What was sealed under `name`.
@@ -55,21 +60,25 @@ class Sealing:
         if not stored.startswith(_MAGIC):
             if self.reads_plain:
                 return stored
-            raise BlobUnreadableError("A stored image is not encrypted, and only encrypted ones are trusted.")
+            raise BlobUnreadableError("What is stored is not encrypted, and only what is encrypted is trusted.")
         from cryptography.exceptions import InvalidTag
 
         head = stored[: len(_MAGIC) + 1 + stored[len(_MAGIC)]] if len(stored) > len(_MAGIC) else stored
         key_id = head[len(_MAGIC) + 1 :].decode("utf-8", "replace")
         cipher = self.keys.get(key_id)
         if cipher is None:
-            raise BlobUnreadableError(f"A stored image was encrypted with the key “{key_id}”, which BLOB_KEYS lacks.")
+            raise BlobUnreadableError(f"What is stored was encrypted with the key “{key_id}”, which BLOB_KEYS lacks.")
         nonce = stored[len(head) : len(head) + _NONCE_BYTES]
         try:
             return cipher.decrypt(nonce, stored[len(head) + _NONCE_BYTES :], head + name.encode())
         except (InvalidTag, ValueError) as error:
             raise BlobUnreadableError(
-                f"A stored image does not fit the key “{key_id}”: another key has this id, or the image was changed."
+                f"What is stored does not fit the key “{key_id}”: another key has this id, or it was changed."
             ) from error
+
+
+def _head(key_id: str) -> bytes:
+    return _MAGIC + bytes((len(key_id),)) + key_id.encode()
 
 
 def sealing_from(setting: str) -> Sealing:

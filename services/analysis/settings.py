@@ -164,8 +164,8 @@ class Settings(BaseModel):
     )
     blob_keys: str = Field(
         "",
-        description="Encrypts stored images: `id:base64 of 32 bytes`, the newest first, older ones after commas."
-        " Empty: not encrypted.",
+        description="Encrypts stored images and webhooks' secrets: `id:base64 of 32 bytes`, the newest first, "
+        "older ones after commas. Empty: not encrypted.",
     )
     audit_retention_d: float = Field(
         365.0, ge=365, description="Days a line of the audit log is kept; the database refuses to delete younger ones."

@@ -273,11 +273,11 @@ class WebhookRow(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     api_key_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("api_key.id"), index=True)
     url: Mapped[str]
-    #: Not a digest: every message is signed with it.
+    #: Not a digest: every message is signed with it. 32 bytes, or more of them sealed (`BLOB_KEYS`).
     secret: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
 
-    __table_args__ = (CheckConstraint("octet_length(secret) = 32", name="secret_length"),)
+    __table_args__ = (CheckConstraint("octet_length(secret) BETWEEN 32 AND 129", name="secret_length"),)
 
 
 class WebhookDeliveryRow(Base):

@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Engine, Row, delete, func, insert, literal, s
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from services.analysis.database import database_errors
-from services.analysis.errors import TooManyWebhooksError, WebhookNotFoundError
+from services.analysis.errors import BlobUnreadableError, TooManyWebhooksError, WebhookNotFoundError
+from services.analysis.sealing import Sealing
 from services.analysis.states import AnalysisState
 from services.analysis.tables import AnalysisRow, ApiKeyRow, WebhookDeliveryRow, WebhookRow
 
@@ -49,11 +50,14 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message that is due now. `attempt` is 1 for the first try; what is written back must name it."""
+    """One message that is due now. `attempt` is 1 for the first try; what is written back must name it.
+
+    `secret` is None where none of our keys opens it.
+    """
 
     id: uuid.UUID
     url: str
-    secret: bytes
+    secret: bytes | None
     event: str
     created_at: dt.datetime
     attempt: int
@@ -84,10 +88,14 @@ class Delivery:
 
 
 class WebhookBook:
-    """Reads and writes webhooks. Every method is one transaction and raises `DatabaseUnavailableError`."""
+    """Reads and writes webhooks. Every method is one transaction and raises `DatabaseUnavailableError`.
 
-    def __init__(self, engine: Engine) -> None:
+    Every message is signed with a webhook's secret, so a digest of it would not do: `sealing` encrypts it.
+    """
+
+    def __init__(self, engine: Engine, sealing: Sealing | None = None) -> None:
         self._engine = engine
+        self._sealing = sealing or Sealing()
 
     # --- the gateway's side -------------------------------------------------------------------------------------
 
@@ -97,7 +105,8 @@ class WebhookBook:
         Raises:
             TooManyWebhooksError: the key has as many as it may have.
         """
-        secret = secrets.token_bytes(SECRET_BYTES)
+        secret, webhook_id = secrets.token_bytes(SECRET_BYTES), uuid.uuid4()
+        sealed = self._sealing.seal(_sealed_name(webhook_id), secret)
         with self._transaction() as connection:
             # Locked until the commit, so that two at once cannot both be the last one.
             connection.execute(select(ApiKeyRow.id).where(ApiKeyRow.id == api_key_id).with_for_update(key_share=True))
@@ -108,7 +117,7 @@ class WebhookBook:
                 raise TooManyWebhooksError(f"An API key can have at most {MAX_WEBHOOKS} webhooks.")
             row = connection.execute(
                 insert(WebhookRow)
-                .values(id=uuid.uuid4(), api_key_id=api_key_id, url=url, secret=secret)
+                .values(id=webhook_id, api_key_id=api_key_id, url=url, secret=sealed)
                 .returning(WebhookRow.id, WebhookRow.url, WebhookRow.created_at)
             ).one()
         return Webhook(row.id, row.url, row.created_at), secret
@@ -195,6 +204,7 @@ class WebhookBook:
             rows = connection.execute(
                 select(
                     WebhookDeliveryRow.id,
+                    WebhookRow.id.label("webhook_id"),
                     WebhookRow.url,
                     WebhookRow.secret,
                     WebhookDeliveryRow.event,
@@ -208,7 +218,19 @@ class WebhookBook:
                 .where(WebhookDeliveryRow.id.in_(list(taken)))
                 .order_by(WebhookDeliveryRow.created_at)
             ).all()
-        return tuple(Message(*row) for row in rows)
+        return tuple(
+            Message(
+                id=row.id,
+                url=row.url,
+                secret=self._opened(row.webhook_id, row.secret),
+                event=row.event,
+                created_at=row.created_at,
+                attempt=row.attempts,
+                analysis_id=row.analysis_id,
+                batch_id=row.batch_id,
+            )
+            for row in rows
+        )
 
     def delivered(self, message: Message, status: int) -> None:
         """The receiver took it."""
@@ -219,6 +241,27 @@ class WebhookBook:
         due_at = None if again_in_s is None else _in_seconds(again_in_s)
         self._write_back(message, {"due_at": due_at, "last_status": status, "last_error": error})
 
+    def seal_anew(self) -> int:
+        """Seals secrets with the newest key that older ones have sealed, or that were stored before there was any.
+
+        Afterwards an older key may go. What none of our keys opens stays as it is.
+
+        Returns:
+            How many it were.
+        """
+        with self._transaction() as connection:
+            old = [
+                (webhook_id, secret)
+                for webhook_id, stored in connection.execute(
+                    select(WebhookRow.id, WebhookRow.secret).order_by(WebhookRow.id).with_for_update()
+                )
+                if not self._sealing.is_newest(stored) and (secret := self._opened(webhook_id, stored)) is not None
+            ]
+            for webhook_id, secret in old:
+                sealed = self._sealing.seal(_sealed_name(webhook_id), secret)
+                connection.execute(update(WebhookRow).where(WebhookRow.id == webhook_id).values(secret=sealed))
+        return len(old)
+
     def forget_old(self) -> None:
         """Deletes the record of deliveries that ended long ago."""
         with self._transaction() as connection:
@@ -228,6 +271,12 @@ class WebhookBook:
                     WebhookDeliveryRow.created_at < func.now() - func.make_interval(0, 0, 0, KEPT_D),
                 )
             )
+
+    def _opened(self, webhook_id: uuid.UUID, stored: bytes) -> bytes | None:
+        try:
+            return self._sealing.open(_sealed_name(webhook_id), stored)
+        except BlobUnreadableError:
+            return None
 
     def _write_back(self, message: Message, values: dict[str, Any]) -> None:
         # Of two that sent it, one after the other's time was over, the later one's word counts.
@@ -242,6 +291,11 @@ class WebhookBook:
     def _transaction(self) -> Iterator[Connection]:
         with database_errors(), self._engine.begin() as connection:
             yield connection
+
+
+def _sealed_name(webhook_id: uuid.UUID) -> str:
+    """What a secret is bound to, so that a row's secret cannot be put into another row."""
+    return f"webhooks/{webhook_id}"
 
 
 def note_ended(connection: Connection, analysis_id: uuid.UUID) -> None:

@@ -71,14 +71,15 @@ def make_parts(settings: Settings, networks: Networks | None = None) -> Gateway:
     # One connection for each thread that is not a long poll, which holds none while it waits.
     engine = make_engine(settings.database_url, pool_size=max(4, settings.gateway_threads // 2))
     record = AnalysisRecord(engine).on_behalf_of(None)
-    blobs = BlobStore(blob_store_url(settings), sealing_from(settings.blob_keys), S3Access.of(settings))
+    sealing = sealing_from(settings.blob_keys)
+    blobs = BlobStore(blob_store_url(settings), sealing, S3Access.of(settings))
     doorbell = Doorbell(make_celery(settings, "gateway"), settings.redis_url)
     return Gateway(
         settings=settings,
         engine=engine,
         record=record,
         keys=KeyRing(engine),
-        webhooks=WebhookBook(engine),
+        webhooks=WebhookBook(engine, sealing),
         blobs=blobs,
         doorbell=doorbell,
         door=Door(record.pressure, settings.max_waiting, settings.max_waiting_s),

@@ -6,6 +6,7 @@ import signal
 import threading
 
 from services.analysis.database import make_engine
+from services.analysis.sealing import sealing_from
 from services.analysis.settings import load_settings
 from services.analysis.telemetry import configure_logging
 from services.analysis.webhooks import WebhookBook
@@ -20,7 +21,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     engine = make_engine(settings.database_url, pool_size=AT_ONCE // 2)
-    Deliverer(WebhookBook(engine), settings.webhook_networks(), settings.webhook_timeout_s).run(stopped)
+    book = WebhookBook(engine, sealing_from(settings.blob_keys))
+    Deliverer(book, settings.webhook_networks(), settings.webhook_timeout_s).run(stopped)
 
 
 if __name__ == "__main__":

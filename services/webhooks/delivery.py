@@ -33,6 +33,9 @@ TIDY_S = 3_600.0
 #: Seconds that messages under way have when the process is asked to end; what is cut off is sent again later.
 LINGER_S = 1.5
 
+#: A message that nobody can believe is not sent. Once the key is back, the next try goes out.
+SECRET_UNREADABLE = "The signing secret cannot be decrypted here; the service's operator knows why."  # noqa: S105 # nosec B105
+
 _log = structlog.get_logger(__name__)
 
 
@@ -55,6 +58,8 @@ class Deliverer:
             try:
                 if time.monotonic() - tidied > TIDY_S:
                     self.book.forget_old()
+                    if sealed := self.book.seal_anew():
+                        _log.info("webhooks' secrets sealed with the newest key", count=sealed)
                     tidied = time.monotonic()
                 self.deliver_due()
             except DatabaseUnavailableError:
@@ -104,10 +109,14 @@ class Deliverer:
             return
         pause_s = self._pause_s(message.attempt)
         self.book.not_delivered(message, status=status, error=error, again_in_s=pause_s)
+        if message.secret is None:
+            log.error("a webhook's secret was sealed with a key that BLOB_KEYS lacks")
         log.warning("webhook not delivered", status=status, why=error, given_up=pause_s is None)
 
     def _send(self, message: Message) -> tuple[int | None, str]:
         """The receiver's status, and what is wrong ("": nothing)."""
+        if message.secret is None:
+            return None, SECRET_UNREADABLE
         body = body_of(message)
         headers = {
             "Content-Type": "application/json",

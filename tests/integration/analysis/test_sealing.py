@@ -65,7 +65,7 @@ def test_keys_are_exchanged_while_old_blobs_stay_readable(tmp_path):
 def test_another_key_under_the_same_id_is_told_in_a_sentence(tmp_path):
     analysis_id = uuid.uuid4()
     store(tmp_path, key("k")).put_upload(analysis_id, IMAGE)
-    with pytest.raises(BlobUnreadableError, match="another key has this id, or the image was changed"):
+    with pytest.raises(BlobUnreadableError, match="another key has this id, or it was changed"):
         store(tmp_path, key("k")).get_upload(analysis_id)
 
 

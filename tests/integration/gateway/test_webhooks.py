@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import ipaddress
 import json
@@ -18,12 +20,14 @@ from werkzeug.datastructures import Headers
 from lesionlens.client import verify_webhook
 from services.analysis.database import make_engine
 from services.analysis.keys import KeyRing
+from services.analysis.sealing import sealing_from
 from services.analysis.settings import load_settings
 from services.analysis.webhooks import MAX_WEBHOOKS, WebhookBook
 from services.gateway.app import create_app
 from services.gateway.parts import make_parts
 from services.webhooks import delivery
 from services.webhooks.delivery import Deliverer
+from services.webhooks.signature import told_secret
 from tests.integration.gateway.conftest import photograph
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -328,3 +332,79 @@ def test_the_networks_are_checked_when_the_service_starts():
 
     with pytest.raises(SettingsError, match="WEBHOOK_ALLOWED_NETWORKS"):
         load_settings({"WEBHOOK_ALLOWED_NETWORKS": "10.0.0.0/99"})
+
+
+def key_text(name: str) -> str:
+    return f"{name}:{base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()}"
+
+
+def sealed_with(*names: str):
+    return sealing_from(",".join(map(key_text, names)))
+
+
+def stored_secret(engine) -> bytes:
+    with engine.begin() as connection:
+        return bytes(connection.execute(text("SELECT secret FROM webhook")).scalar_one())
+
+
+def test_a_copy_of_the_database_signs_nothing(key, engine, receiver):
+    book = WebhookBook(engine, sealed_with("2026"))
+    webhook, secret = book.add(key[0].id, receiver.url)
+    assert secret not in stored_secret(engine)
+
+    book.test(key[0].id, webhook.id)
+    deliver(book)
+
+    ((headers, body),) = receiver.seen
+    assert verify_webhook(body, headers, told_secret(secret))["type"] == "webhook.test"
+
+
+def test_a_secret_cannot_be_put_into_another_webhook(key, engine, receiver):
+    book = WebhookBook(engine, sealed_with("2026"))
+    first, _ = book.add(key[0].id, receiver.url)
+    second, _ = book.add(key[0].id, receiver.url)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE webhook SET secret = (SELECT secret FROM webhook WHERE id = :first) WHERE id = :second"),
+            {"first": first.id, "second": second.id},
+        )
+    book.test(key[0].id, second.id)
+    deliver(book)
+    assert receiver.seen == []
+    (told,) = book.deliveries(key[0].id, second.id)
+    assert told.last_error == delivery.SECRET_UNREADABLE
+
+
+@pytest.mark.parametrize("before", [(), ("2026",)], ids=["from before there was a key", "with an older key"])
+def test_a_key_can_go_once_secrets_are_sealed_anew(key, engine, receiver, before):
+    webhook, secret = WebhookBook(engine, sealed_with(*before) if before else None).add(key[0].id, receiver.url)
+    keys = sealing_from(",".join([key_text("2027"), *map(key_text, before), *([] if before else ["plain"])]))
+    book = WebhookBook(engine, keys)
+
+    assert book.seal_anew() == 1
+    assert book.seal_anew() == 0, "this is idempotent"
+
+    newest = WebhookBook(engine, sealing_from(key_text("2027")))
+    newest.test(key[0].id, webhook.id)
+    deliver(newest)
+    ((headers, body),) = receiver.seen
+    assert verify_webhook(body, headers, told_secret(secret))
+
+
+def test_a_lost_key_stops_a_webhook_until_it_is_back_and_no_other_one(key, engine, receiver):
+    lost = WebhookBook(engine, sealing_from(key_text("lost")))
+    one, _ = lost.add(key[0].id, receiver.url)
+    book = WebhookBook(engine, sealing_from(key_text("2027")))
+    other, _ = book.add(key[0].id, receiver.url)
+    assert book.seal_anew() == 0
+    for webhook in (one, other):
+        book.test(key[0].id, webhook.id)
+
+    deliver(book)
+
+    assert len(receiver.seen) == 1
+    (told,) = book.deliveries(key[0].id, one.id)
+    assert (told.state, told.last_error) == ("waiting", delivery.SECRET_UNREADABLE)
+    deliver(lost)
+    (told,) = book.deliveries(key[0].id, one.id)
+    assert told.state == "delivered"
