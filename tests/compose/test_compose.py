@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,9 @@ def test_a_replica_that_is_added_to_a_network_is_asked(stack) -> None:
     """Each caller keeps one connection, so it hears of a second server only when it has to dial anew."""
     scaled = ("up", "--detach", "--no-recreate", "--scale")
     (first,) = stack.containers("serving-mobilenet")
+    # A channel is made at the first call, so every process of the stacker has to have called by now.
+    with ThreadPoolExecutor(6) as visitors:
+        list(visitors.map(stack.end_of, visitors.map(stack.upload, [drawing()] * 18)))
     began = time.monotonic()
     try:
         stack.compose(*scaled, "serving-mobilenet=2", "serving-mobilenet")
