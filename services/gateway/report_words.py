@@ -46,6 +46,19 @@ def counted_of_hundred(result: Result) -> int:
     return min(99, max(1, round(result.probability * 100)))
 
 
+#: Between which and its complement shares are written as they are; what lies outside is not told as “0.0 %” or “100 %”.
+SMALLEST_SHARE = 0.001
+
+
+def bounded(share: float, write: Callable[[float], str]) -> str:
+    """A share as `write` writes it, with “<” or “>” where rounding would make it a certainty."""
+    if 0 < share < SMALLEST_SHARE:
+        return f"< {write(SMALLEST_SHARE)}"
+    if 1 - SMALLEST_SHARE < share < 1:
+        return f"> {write(1 - SMALLEST_SHARE)}"
+    return write(share)
+
+
 def english_words(analysis: Analysis, result: Result) -> ReportWords:
     """The report in English, in the words of the API."""
     guidance = guidance_for(result.band)
@@ -73,5 +86,5 @@ def english_words(analysis: Analysis, result: Result) -> ReportWords:
         concerns=tuple(str(concern["sentence"]) for concern in concerns),
         disclaimer=DISCLAIMER,
         class_names=CLASS_LABELS,
-        percent=lambda share: f"{share:.1%}",
+        percent=lambda share: bounded(share, "{:.1%}".format),
     )
