@@ -46,7 +46,7 @@ def counted_of_hundred(result: Result) -> int:
     return min(99, max(1, round(result.probability * 100)))
 
 
-#: Between which and its complement shares are written as they are; what lies outside is not told as “0.0 %” or “100 %”.
+#: Shares between this and its complement are written as they are; others would be told as “0.0 %” or “100 %”.
 SMALLEST_SHARE = 0.001
 
 
@@ -72,8 +72,8 @@ def english_words(analysis: Analysis, result: Result) -> ReportWords:
         analysis="Analysis",
         band=BAND_LABELS[result.band],
         probability="Calibrated probability of malignancy",
-        meaning=f"Of 100 photographs answered with this number, about {counted_of_hundred(result)} would be expected to be"
-        " malignant among photographs like those tested.",
+        meaning=f"Of 100 photographs answered with this number, about {counted_of_hundred(result)} would be expected to"
+        " be malignant among photographs like those tested.",
         photograph_gone="The photograph is no longer stored.",
         photograph_caption="Centre square of the photograph, as analysed",
         attention_caption="Where the networks looked (light = most)",

@@ -1,7 +1,7 @@
 """Waiting: the place in the queue and the stages, as they come, and a connection that is lost meanwhile.
 
-The real product is too quick to be looked at while it works; here the record's answers are put in the browser's way, and
-the page, its scripts and the answer at the end are real.
+The real product is too quick to be looked at while it works; here the record's answers are put in the browser's way.
+The page, its scripts and the answer at the end are real.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def test_place_and_stage_follow_the_record_until_the_answer_is_there(open_page, 
     tell()
     expect(now).to_contain_text("2 before yours")
     until_asked(2)
-    assert asked[1]["if-none-match"] == '"1"'  # from the second time on, the server holds the answer back until it changes
+    assert asked[1]["if-none-match"] == '"1"'  # the server holds its answer back until there is another one
     assert asked[1]["prefer"] == "wait=10"
     tell()
     expect(page.locator("#live")).to_have_text("The connection was lost. Trying again …")
