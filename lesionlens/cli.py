@@ -28,6 +28,7 @@ _ELSEWHERE = {
     "restore": ("lesionlens.backup", "restore_command", "Bring a backup back into an empty service."),
     "dead-letters": ("lesionlens.dead_letters", "dead_letters_command", "List what failed on our side; try it again."),
     "audit": ("lesionlens.audit", "audit_command", "Read the audit log."),
+    "feedback": ("lesionlens.feedback", "feedback_command", "Write photographs that may be used for training."),
     "models": ("lesionlens.models", "models_command", "Which versions of the networks answer; the way back."),
     "train": ("training.commands", "train", "Train the four networks and the stack."),
     "evaluate": ("training.commands", "evaluate", "Measure networks and stack on labelled images."),

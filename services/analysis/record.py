@@ -488,7 +488,32 @@ class AnalysisRecord:
                 .where(FeedbackRow.analysis_id == analysis_id, FeedbackRow.revoked_at.is_(None))
                 .order_by(FeedbackRow.created_at, FeedbackRow.id)
             ).all()
-            return tuple(Feedback(**row._mapping) for row in rows)
+        return tuple(Feedback(row.diagnosis, row.source, consent=row.consent, id=row.id) for row in rows)
+
+    def consented(self) -> tuple[tuple[uuid.UUID, Feedback], ...]:
+        """Feedback whose photograph may be used for training now, with its analysis' id; the oldest first."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                select(
+                    FeedbackRow.analysis_id,
+                    FeedbackRow.diagnosis,
+                    FeedbackRow.source,
+                    FeedbackRow.consent,
+                    FeedbackRow.id,
+                )
+                .join(AnalysisRow, AnalysisRow.id == FeedbackRow.analysis_id)
+                .where(
+                    FeedbackRow.consent,
+                    FeedbackRow.revoked_at.is_(None),
+                    AnalysisRow.store,
+                    AnalysisRow.images_deleted_at.is_(None),
+                    self._visible(),
+                )
+                .order_by(FeedbackRow.created_at, FeedbackRow.id)
+            ).all()
+        return tuple(
+            (row.analysis_id, Feedback(row.diagnosis, row.source, consent=row.consent, id=row.id)) for row in rows
+        )
 
     def revoke_feedback(self, analysis_id: uuid.UUID, feedback_id: uuid.UUID) -> bool:
         """Withdraws a feedback and its consent; False when there is none with this id.

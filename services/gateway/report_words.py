@@ -46,6 +46,19 @@ def counted_of_hundred(result: Result) -> int:
     return min(99, max(1, round(result.probability * 100)))
 
 
+#: Shares between this and its complement are written as they are; others would be told as “0.0 %” or “100 %”.
+SMALLEST_SHARE = 0.001
+
+
+def bounded(share: float, write: Callable[[float], str]) -> str:
+    """A share as `write` writes it, with “<” or “>” where rounding would make it a certainty."""
+    if 0 < share < SMALLEST_SHARE:
+        return f"< {write(SMALLEST_SHARE)}"
+    if 1 - SMALLEST_SHARE < share < 1:
+        return f"> {write(1 - SMALLEST_SHARE)}"
+    return write(share)
+
+
 def english_words(analysis: Analysis, result: Result) -> ReportWords:
     """The report in English, in the words of the API."""
     guidance = guidance_for(result.band)
@@ -59,8 +72,8 @@ def english_words(analysis: Analysis, result: Result) -> ReportWords:
         analysis="Analysis",
         band=BAND_LABELS[result.band],
         probability="Calibrated probability of malignancy",
-        meaning=f"Of 100 photographs answered with this number, about {counted_of_hundred(result)} would be expected to be"
-        " malignant among photographs like those tested.",
+        meaning=f"Of 100 photographs answered with this number, about {counted_of_hundred(result)} would be expected to"
+        " be malignant among photographs like those tested.",
         photograph_gone="The photograph is no longer stored.",
         photograph_caption="Centre square of the photograph, as analysed",
         attention_caption="Where the networks looked (light = most)",
@@ -73,5 +86,5 @@ def english_words(analysis: Analysis, result: Result) -> ReportWords:
         concerns=tuple(str(concern["sentence"]) for concern in concerns),
         disclaimer=DISCLAIMER,
         class_names=CLASS_LABELS,
-        percent=lambda share: f"{share:.1%}",
+        percent=lambda share: bounded(share, "{:.1%}".format),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from services.analysis.results import NETWORKS, Reason, Result
+from services.analysis.results import NETWORKS, Band, Reason, Result
 from services.stacker.out_of_distribution import Familiarity
 from services.stacker.stacking import Stack, combine
 from services.stacker.turns import turned, turned_back
@@ -79,5 +79,13 @@ def look(
         return NOT_A_LESION
     upright = [replace(answer, attention=turned_back(answer.attention)) for answer in answers]
     result = combine(stack, upright, explain=explain)
-    # Whoever overruled the refusal is told beside the answer what it is worth.
-    return replace(result, doubts=(NOT_A_LESION,)) if strange else result
+    return _doubted(result) if strange else result
+
+
+def _doubted(result: Result) -> Result:
+    """For whoever overruled the refusal: beside the answer stands what it is worth, and it never reassures.
+
+    The calibration holds for what the networks know; of anything else “few signs” would be said without evidence.
+    """
+    band = Band.UNSURE if result.band is Band.LOW else result.band
+    return replace(result, band=band, doubts=(NOT_A_LESION,))

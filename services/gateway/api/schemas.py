@@ -87,7 +87,11 @@ class ResultSchema(Schema):
     probability = Float(
         required=True, validate=_SHARE, metadata={"description": "Calibrated probability of malignancy."}
     )
-    band = String(required=True, validate=OneOf([band.value for band in Band]))
+    band = String(
+        required=True,
+        validate=OneOf([band.value for band in Band]),
+        metadata={"description": "By the probability; but never low for what does not look like a lesion (`force`)."},
+    )
     networks = List(Nested(NetworkSchema), required=True, validate=Length(equal=len(NETWORKS)))
     classes = List(Nested(DiagnosisSchema), required=True, validate=Length(equal=len(CLASSES)))
     attention = List(

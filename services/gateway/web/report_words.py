@@ -7,7 +7,7 @@ from flask_babel import gettext as _
 
 from services.analysis.record import Analysis
 from services.analysis.results import Result
-from services.gateway.report_words import ReportWords, counted_of_hundred, english_words
+from services.gateway.report_words import ReportWords, bounded, counted_of_hundred, english_words
 from services.gateway.web.answer import concern_codes
 from services.gateway.web.languages import DEFAULT_LANGUAGE, chosen_language
 from services.gateway.web.wording import ALWAYS_GO, BANDS, DIAGNOSES, DISCLAIMER, GUIDANCE, REFUSALS
@@ -47,8 +47,12 @@ def words_of_report(analysis: Analysis, result: Result) -> ReportWords:
         concerns=tuple(f"{REFUSALS[code].heading}. {REFUSALS[code].advice}" for code in concerns if code in REFUSALS),
         disclaimer=str(DISCLAIMER),
         class_names={code: str(name.medical) for code, name in DIAGNOSES.items()},
-        percent=lambda share: _plain(format_percent(share, _one_decimal())),
+        percent=lambda share: bounded(share, _percent),
     )
+
+
+def _percent(share: float) -> str:
+    return _plain(format_percent(share, _one_decimal()))
 
 
 def _one_decimal() -> str:

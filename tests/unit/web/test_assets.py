@@ -9,9 +9,20 @@ import pytest
 
 from services.gateway.web.assets import ASSET_BUDGET_BYTES, STATIC, asset_version
 
+#: Ten segments of 1,460 bytes (RFC 6928), less what headers take.
+FIRST_FLIGHT_BYTES = 10 * 1_460 - 1_000
+
 
 def test_all_assets_together_stay_within_the_budget():
     assert 0 < sum(path.stat().st_size for path in STATIC.rglob("*") if path.is_file()) < ASSET_BUDGET_BYTES
+
+
+@pytest.mark.parametrize("language", ["en", "de", "es", "fr"])
+def test_the_first_page_arrives_in_one_round_trip(client, language):
+    """Form and framing guide are in the HTML, scripts wait, and all of it fits what TCP sends before any answer."""
+    page = client.get("/", headers={"Accept-Language": language}).get_data(as_text=True)
+    assert len(page.encode()) < FIRST_FLIGHT_BYTES
+    assert all('type="module"' in script for script in re.findall(r"<script[^>]*>", page))
 
 
 @pytest.mark.parametrize("path", sorted([*STATIC.glob("*.js"), *STATIC.glob("*.css")]), ids=lambda path: path.name)

@@ -35,3 +35,10 @@ def test_caches_are_told_what_the_page_depends_on(client):
 def test_numbers_are_written_as_the_language_does(client, desk):
     address = f"/analyses/{desk.add_done(probability=0.07).id}"
     assert "7\xa0%" in client.get(address, headers={"Accept-Language": "de"}).get_data(as_text=True)
+
+
+def test_a_number_that_never_changes_is_written_as_the_language_does_too(client, desk, read):
+    """A template's constants would be worked out once, in the language of whoever came first."""
+    address = f"/analyses/{desk.add_done().id}"
+    assert "0% 100%" in read(client.get(address)).words.replace("0%100%", "0% 100%")
+    assert "100\N{NO-BREAK SPACE}%" in client.get(address, headers={"Accept-Language": "de"}).get_data(as_text=True)

@@ -81,3 +81,12 @@ def test_everything_fits_one_page_and_its_margins(app, desk, language, band):
         assert stringWidth(text, font, size) <= room, text
         text.encode("cp1252")  # what the fonts that every reader has can show
     percent.encode("cp1252")
+
+
+@pytest.mark.parametrize(("language", "least", "most"), [("en", "< 0.1%", "> 99.9%"), ("de", "< 0,1", "> 99,9")])
+def test_no_share_is_rounded_to_a_certainty(app, desk, language, least, most):
+    with app.test_request_context("/", headers={"Accept-Language": language}):
+        analysis = desk.add_done()
+        percent = words_of_report(analysis, analysis.result).percent
+        assert percent(0.0001).startswith(least)
+        assert percent(0.9999).startswith(most)

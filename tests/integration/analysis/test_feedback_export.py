@@ -1,0 +1,80 @@
+"""What may be used for training leaves with its diagnosis, and what was withdrawn since is taken out again."""
+
+from __future__ import annotations
+
+import csv
+import uuid
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Engine
+
+from lesionlens.cli import main
+from services.analysis.blobs import BlobStore
+from services.analysis.record import AnalysisRecord, Feedback, Submission
+
+JPEG = b"\xff\xd8\xff\xe0" + bytes(32)
+
+
+@pytest.fixture
+def record(engine: Engine) -> AnalysisRecord:
+    return AnalysisRecord(engine)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore((tmp_path / "data" / "blobs").as_uri())
+
+
+@pytest.fixture
+def export(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+
+    def run(folder: Path) -> list[dict[str, str]]:
+        done = CliRunner().invoke(main, ["feedback", str(folder)])
+        assert done.exit_code == 0, done.output
+        with (folder / "feedback.csv").open() as file:
+            return list(csv.DictReader(file))
+
+    return run
+
+
+def photographed(record: AnalysisRecord, blobs: BlobStore, *, store: bool = True) -> uuid.UUID:
+    analysis_id = record.accept(Submission(uuid.uuid4(), uuid.uuid4().bytes, store=store)).id
+    blobs.put_upload(analysis_id, JPEG)
+    return analysis_id
+
+
+def test_only_what_may_be_used_leaves_and_what_was_withdrawn_goes(record, blobs, export, tmp_path) -> None:
+    agreed, deleted, silent = (photographed(record, blobs) for _ in range(3))
+    unstored = photographed(record, blobs, store=False)
+    kept, withdrawn = Feedback("mel", "biopsy", consent=True), Feedback("other", "self", consent=True)
+    record.add_feedback(agreed, kept)
+    record.add_feedback(agreed, withdrawn)
+    record.add_feedback(silent, Feedback("nv", "clinician", consent=False))
+    for analysis_id in (deleted, unstored):
+        record.add_feedback(analysis_id, Feedback("bcc", "biopsy", consent=True))
+
+    folder = tmp_path / "training"
+    first = export(folder)
+    assert [row["diagnosis"] for row in first] == ["mel", "other", "bcc"]
+    assert first[0] == {"file": f"{kept.id}.jpg", "diagnosis": "mel", "confirmed_by": "biopsy"}
+    assert (folder / first[0]["file"]).read_bytes() == JPEG
+    assert (folder / first[0]["file"]).stat().st_mode & 0o077 == 0
+    assert not any(str(agreed) in path.name for path in folder.iterdir())  # the id is the permission to read
+
+    (folder / "notes.txt").write_text("mine")
+    record.revoke_feedback(agreed, withdrawn.id)
+    record.delete(deleted)
+    blobs.delete(deleted)
+    assert [row["file"] for row in export(folder)] == [f"{kept.id}.jpg"]
+    assert {path.name for path in folder.iterdir()} == {"feedback.csv", "notes.txt", f"{kept.id}.jpg"}
+
+
+def test_a_photograph_that_is_gone_is_left_out(record, blobs, export, tmp_path) -> None:
+    analysis_id = photographed(record, blobs)
+    record.add_feedback(analysis_id, Feedback("mel", "biopsy", consent=True))
+    blobs.delete(analysis_id)
+    assert export(tmp_path / "training") == []
