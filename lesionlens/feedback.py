@@ -22,8 +22,10 @@ from services.analysis.record import AnalysisRecord
 from services.analysis.sealing import sealing_from
 from services.analysis.settings import load_settings
 
-TABLE = "feedback.csv"
-COLUMNS = ("file", "diagnosis", "confirmed_by")
+#: What `lesionlens train --data FOLDER` looks for; it passes over the last column.
+TABLE = "metadata.csv"
+COLUMNS = ("image_id", "source", "dx", "file", "confirmed_by")
+SOURCE = "feedback"
 #: What this command writes and may therefore take away again. The feedback's id tells nothing about its analysis.
 _OURS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(?:jpg|png|webp|img)")
 _ENDINGS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
@@ -58,15 +60,15 @@ def feedback_command(folder: Path) -> None:
 def write_feedback(record: AnalysisRecord, blobs: BlobStore, folder: Path) -> int:
     """Makes `folder` hold what may be used now; how many photographs those are."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows: list[tuple[str, str, str]] = []
+    rows: list[tuple[str, ...]] = []
     for analysis_id, feedback in record.consented():
         # Deleted between the question and this: then there is nothing to use.
         with contextlib.suppress(BlobMissingError):
             photograph = blobs.get_upload(analysis_id)
             name = f"{feedback.id}.{_ending(photograph)}"
             _write(folder / name, photograph)
-            rows.append((name, feedback.diagnosis, feedback.source))
-    kept = {name for name, _, _ in rows}
+            rows.append((str(feedback.id), SOURCE, feedback.diagnosis, name, feedback.source))
+    kept = {row[COLUMNS.index("file")] for row in rows}
     for path in folder.iterdir():
         if _OURS.fullmatch(path.name) and path.name not in kept:
             path.unlink()

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from lesionlens.cli import main
 from services.analysis.blobs import BlobStore
 from services.analysis.record import AnalysisRecord, Feedback, Submission
+from training.datasets import keep_known, open_folder
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(32)
 
@@ -35,7 +36,7 @@ def export(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def run(folder: Path) -> list[dict[str, str]]:
         done = CliRunner().invoke(main, ["feedback", str(folder)])
         assert done.exit_code == 0, done.output
-        with (folder / "feedback.csv").open() as file:
+        with (folder / "metadata.csv").open() as file:
             return list(csv.DictReader(file))
 
     return run
@@ -59,10 +60,15 @@ def test_only_what_may_be_used_leaves_and_what_was_withdrawn_goes(record, blobs,
 
     folder = tmp_path / "training"
     first = export(folder)
-    assert [row["diagnosis"] for row in first] == ["mel", "other", "bcc"]
-    assert first[0] == {"file": f"{kept.id}.jpg", "diagnosis": "mel", "confirmed_by": "biopsy"}
+    assert [row["dx"] for row in first] == ["mel", "other", "bcc"]
+    assert first[0] == {
+        "image_id": str(kept.id), "source": "feedback", "dx": "mel", "file": f"{kept.id}.jpg", "confirmed_by": "biopsy",
+    }  # fmt: skip
     assert (folder / first[0]["file"]).read_bytes() == JPEG
     assert (folder / first[0]["file"]).stat().st_mode & 0o077 == 0
+    learnt, left_out = keep_known(open_folder(folder).samples)
+    assert [(sample.dx, sample.file) for sample in learnt] == [(row["dx"], row["file"]) for row in first[::2]]
+    assert sum(left_out.values()) == 1, "what is none of the seven diagnoses teaches nothing"
     assert not any(str(agreed) in path.name for path in folder.iterdir())  # the id is the permission to read
 
     (folder / "notes.txt").write_text("mine")
@@ -70,7 +76,7 @@ def test_only_what_may_be_used_leaves_and_what_was_withdrawn_goes(record, blobs,
     record.delete(deleted)
     blobs.delete(deleted)
     assert [row["file"] for row in export(folder)] == [f"{kept.id}.jpg"]
-    assert {path.name for path in folder.iterdir()} == {"feedback.csv", "notes.txt", f"{kept.id}.jpg"}
+    assert {path.name for path in folder.iterdir()} == {"metadata.csv", "notes.txt", f"{kept.id}.jpg"}
 
 
 def test_a_photograph_that_is_gone_is_left_out(record, blobs, export, tmp_path) -> None:
