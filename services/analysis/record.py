@@ -498,7 +498,7 @@ class AnalysisRecord:
                 .where(FeedbackRow.analysis_id == analysis_id, FeedbackRow.revoked_at.is_(None))
                 .order_by(FeedbackRow.created_at, FeedbackRow.id)
             ).all()
-            return tuple(Feedback(**row._mapping) for row in rows)
+        return tuple(Feedback(row.diagnosis, row.source, consent=row.consent, id=row.id) for row in rows)
 
     def revoke_feedback(self, analysis_id: uuid.UUID, feedback_id: uuid.UUID) -> bool:
         """Withdraws a feedback and its consent; False when there is none with this id.

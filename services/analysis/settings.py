@@ -100,8 +100,8 @@ class Settings(BaseModel):
     )
     cors_origins: str = Field(
         "",
-        description="Sites whose pages may use `/v1` from a browser: `https://clinic.example,https://other.example`, or "
-        "`*` for any. Empty: none.",
+        description="Sites whose pages may use `/v1` from a browser: `https://clinic.example,https://other.example`, or"
+        " `*` for any. Empty: none.",
     )
     network_deadline_s: float = Field(
         8.0, gt=0, le=60, description="One deadline in seconds for the four networks together."

@@ -40,9 +40,7 @@ _TEXT = ParagraphStyle("text", fontName="Helvetica", fontSize=9, leading=12, tex
 _SMALL = ParagraphStyle("small", fontName="Helvetica", fontSize=8, leading=10.5, textColor=_PALE)
 
 
-def report_pdf(
-    analysis: Analysis, result: Result, photograph: bytes | None, words: ReportWords | None = None
-) -> bytes:
+def report_pdf(analysis: Analysis, result: Result, photograph: bytes | None, words: ReportWords | None = None) -> bytes:
     """The report, A4. `photograph` is the stored file; None when it is no longer there. `words`: English by default."""
     said = words or english_words(analysis, result)
     pdf = io.BytesIO()

@@ -59,8 +59,8 @@ def english_words(analysis: Analysis, result: Result) -> ReportWords:
         analysis="Analysis",
         band=BAND_LABELS[result.band],
         probability="Calibrated probability of malignancy",
-        meaning=f"Of 100 photographs answered with this number, about {counted_of_hundred(result)} would be expected to be"
-        " malignant among photographs like those tested.",
+        meaning=f"Of 100 photographs answered with this number, about {counted_of_hundred(result)} would be expected to"
+        " be malignant among photographs like those tested.",
         photograph_gone="The photograph is no longer stored.",
         photograph_caption="Centre square of the photograph, as analysed",
         attention_caption="Where the networks looked (light = most)",

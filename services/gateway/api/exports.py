@@ -90,7 +90,11 @@ def report(analysis_id: str) -> Response:
     analysis, result = _finished_with_result(analysis_id)
     words = current_app.extensions.get(REPORT_WORDS, english_words)(analysis, result)
     pdf = report_pdf(analysis, result, _photograph(gateway(), analysis), words)
-    headers = {**_PRIVATE, "Content-Language": words.language, "Content-Disposition": 'inline; filename="lesionlens-report.pdf"'}
+    headers = {
+        **_PRIVATE,
+        "Content-Language": words.language,
+        "Content-Disposition": 'inline; filename="lesionlens-report.pdf"',
+    }
     return Response(pdf, mimetype="application/pdf", headers=headers)
 
 

@@ -189,7 +189,10 @@ DIAGNOSES: Mapping[str, DiagnosisName] = MappingProxyType(
 #: What feedback may name, the API's own vocabulary: the seven, with the name in the doctor's letter, and the rest.
 FEEDBACK_DIAGNOSES: Mapping[str, LazyString] = MappingProxyType(
     {
-        **{code: _("%(plain)s (%(medical)s)", plain=name.plain, medical=name.medical) for code, name in DIAGNOSES.items()},
+        **{
+            code: _("%(plain)s (%(medical)s)", plain=name.plain, medical=name.medical)
+            for code, name in DIAGNOSES.items()
+        },
         "other": _("Something else"),
     }
 )

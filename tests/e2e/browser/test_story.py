@@ -131,7 +131,9 @@ def test_photos_that_cannot_be_used_are_told_apart(open_page):
     letter = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": b"Dear doctor, this is a letter."}
     page.get_by_label("Choose photos").set_input_files([letter, letter])
     page.get_by_role("button", name="Look at this spot").click()
-    expect(page.get_by_role("alert")).to_contain_text(re.compile("Photo 1: This file is not a photo.*Photo 2: This file"))
+    expect(page.get_by_role("alert")).to_contain_text(
+        re.compile("Photo 1: This file is not a photo.*Photo 2: This file")
+    )
     page.get_by_role("button", name="Remove Photo 1").click()
     expect(page.locator("#chosen")).to_be_hidden()
 

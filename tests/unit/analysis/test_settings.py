@@ -62,7 +62,14 @@ def test_origins_are_written_as_browsers_write_them(value: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["clinic.example", "https://clinic.example/", "https://Clinic.example", "https://*.example", "null", "*,https://a.example"],
+    [
+        "clinic.example",
+        "https://clinic.example/",
+        "https://Clinic.example",
+        "https://*.example",
+        "null",
+        "*,https://a.example",
+    ],
 )
 def test_an_origin_that_no_browser_would_ever_send_is_refused(value: str) -> None:
     with pytest.raises(SettingsError, match="CORS_ORIGINS"):
