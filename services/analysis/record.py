@@ -462,9 +462,19 @@ class AnalysisRecord:
 
         Raises:
             AnalysisNotFoundError: there is no such analysis, or it is another key's.
+            AnalysisGoneError: it was deleted, perhaps a moment ago.
         """
         with self._transaction() as connection:
-            self._make_sure_it_is_there(connection, analysis_id)
+            # Locked until the commit: what came between a deletion's look for feedback and its end would stay for ever.
+            state = connection.execute(
+                select(AnalysisRow.state)
+                .where(AnalysisRow.id == analysis_id, self._visible())
+                .with_for_update(read=True)
+            ).scalar_one_or_none()
+            if state is None:
+                raise AnalysisNotFoundError
+            if state is AnalysisState.DELETED:
+                raise AnalysisGoneError
             connection.execute(
                 insert(FeedbackRow).values(
                     id=feedback.id,

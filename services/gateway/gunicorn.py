@@ -14,7 +14,8 @@ from services.analysis.settings import load_settings
 _settings = load_settings()
 
 bind = f"{_settings.host}:{_settings.port}"
-worker_class = "gthread"
+# gthread, and an end for those who send a byte now and then.
+worker_class = "services.gateway.punctual.PunctualWorker"
 # Threads wait for the network most of the time; more processes only where one is not enough (WEB_CONCURRENCY).
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
 threads = _settings.gateway_threads

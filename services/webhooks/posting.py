@@ -18,21 +18,24 @@ class _Pinned(http.client.HTTPConnection):
     def __init__(self, target: Target, timeout_s: float) -> None:
         super().__init__(target.host, target.port, timeout=timeout_s)
         self._target = target
+        self._late = threading.Event()
 
     def connect(self) -> None:
         """Opens the connection; with https, the host has to prove its name."""
-        plain = socket.create_connection((self._target.address, self._target.port), timeout=self.timeout)
-        if self._target.scheme == "http":
-            self.sock = plain
-            return
-        try:
-            self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self._target.host)
-        except OSError:
-            plain.close()
-            raise
+        self.sock = socket.create_connection((self._target.address, self._target.port), timeout=self.timeout)
+        self._end_if_late()
+        if self._target.scheme == "https":
+            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self._target.host)
+            self._end_if_late()
+
+    def _end_if_late(self) -> None:
+        # Who was told to hang up before there was anything to hang up on would otherwise never do so.
+        if self._late.is_set():
+            raise TimeoutError
 
     def hang_up(self) -> None:
-        """Ends whatever it waits for, from another thread."""
+        """Ends whatever it waits for, from another thread; and whatever it would wait for next."""
+        self._late.set()
         with contextlib.suppress(OSError, AttributeError):
             self.sock.shutdown(socket.SHUT_RDWR)
 

@@ -246,6 +246,20 @@ def test_a_photograph_with_consent_stays_until_the_consent_is_revoked(
     assert record.results_past_retention(0, 10)  # the clock of results asks nobody
 
 
+def test_feedback_that_comes_while_its_analysis_is_deleted_leaves_nothing(
+    record: AnalysisRecord, accept: Callable[..., uuid.UUID], engine: Engine
+) -> None:
+    """The page asks whether the analysis is there, and says what it was confirmed as a moment later."""
+    analysis_id = accept()
+    finished(record, analysis_id)
+    record.delete(analysis_id)
+    with pytest.raises(AnalysisGoneError):
+        record.add_feedback(analysis_id, Feedback("mel", "biopsy", consent=True))
+    with engine.begin() as connection:
+        count = text("SELECT count(*) FROM feedback WHERE analysis_id = :id")
+        assert connection.execute(count, {"id": analysis_id}).scalar_one() == 0
+
+
 def test_feedback_stands_until_it_is_revoked(record: AnalysisRecord, accept: Callable[..., uuid.UUID]) -> None:
     analysis_id, other = accept(), accept()
     finished(record, analysis_id)

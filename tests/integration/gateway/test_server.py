@@ -32,9 +32,12 @@ def port():
 
 #: Seconds of silence in place of the shipped ones, which a test holds against their bound.
 SILENCE_S = 2
+HEAD_S = 6
+BODY_S = 8
 CONFIGURATION = f"""
-from services.gateway import gunicorn
+from services.gateway import gunicorn, punctual
 gunicorn.CLIENT_SILENCE_S = {SILENCE_S}
+punctual.HEAD_S, punctual.BODY_S = {HEAD_S}, {BODY_S}
 from services.gateway.gunicorn import *
 """
 

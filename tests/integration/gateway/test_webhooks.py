@@ -408,3 +408,14 @@ def test_a_lost_key_stops_a_webhook_until_it_is_back_and_no_other_one(key, engin
     deliver(lost)
     (told,) = book.deliveries(key[0].id, one.id)
     assert told.state == "delivered"
+
+
+def test_an_update_stops_no_webhook_of_whoever_encrypted_images_already(key, engine, receiver):
+    webhook, secret = WebhookBook(engine).add(key[0].id, receiver.url)
+    book = WebhookBook(engine, sealed_with("2026"))
+    book.test(key[0].id, webhook.id)
+    deliver(book)
+    ((headers, body),) = receiver.seen
+    assert verify_webhook(body, headers, told_secret(secret))
+    assert book.seal_anew() == 1
+    assert secret not in stored_secret(engine)
