@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 
 # Strengths of regularisation tried, as scikit-learn's inverse strength C.
 _BINARY_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-_CLASS_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03)
+_CLASS_STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
 _FOLDS = 5
 
