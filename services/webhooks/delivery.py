@@ -36,6 +36,9 @@ LINGER_S = 1.5
 #: A message that nobody can believe is not sent. Once the key is back, the next try goes out.
 SECRET_UNREADABLE = "The signing secret cannot be decrypted here; the service's operator knows why."  # noqa: S105 # nosec B105
 
+#: What a receiver's owner is told of it.
+OUR_MISTAKE = "Something went wrong on our side."
+
 _log = structlog.get_logger(__name__)
 
 
@@ -102,7 +105,12 @@ class Deliverer:
 
     def _try(self, message: Message) -> None:
         log = _log.bind(message=log_id(message.id), attempt=message.attempt)
-        status, error = self._send(message)
+        try:
+            status, error = self._send(message)
+        except Exception:
+            # A mistake of ours. Counted like any other failure, or it would be made every minute for ever.
+            log.exception("a webhook could not be sent")
+            status, error = None, OUR_MISTAKE
         if not error:
             self.book.delivered(message, status or 0)
             log.info("webhook delivered", status=status)

@@ -419,3 +419,20 @@ def test_an_update_stops_no_webhook_of_whoever_encrypted_images_already(key, eng
     assert verify_webhook(body, headers, told_secret(secret))
     assert book.seal_anew() == 1
     assert secret not in stored_secret(engine)
+
+
+def test_a_mistake_of_ours_is_not_made_for_ever(client, key, register, book, receiver, monkeypatch):
+    def mistaken(*_):
+        raise KeyError("nobody thought of this")
+
+    webhook = register(receiver.url).json
+    client.post(webhook["links"]["test"], headers=key[1])
+    with monkeypatch.context() as patched:
+        patched.setattr(delivery, "post", mistaken)
+        deliver(book)
+    (told,) = deliveries(client, key, webhook)
+    assert (told["state"], told["attempts"], told["last_error"]) == ("waiting", 1, delivery.OUR_MISTAKE)
+
+    deliver(book, pauses_s=())
+    (told,) = deliveries(client, key, webhook)
+    assert told["state"] == "delivered"
