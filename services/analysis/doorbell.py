@@ -34,7 +34,12 @@ ORPHANS_INTERVAL_S = 3600.0
 
 def make_celery(settings: Settings, service: str) -> Celery:
     """The Celery application of one service. Does not connect."""
-    app = Celery(f"lesionlens-{service}", broker=settings.redis_url, set_as_current=False)
+    app = Celery(
+        f"lesionlens-{service}",
+        broker=settings.redis_url,
+        set_as_current=False,
+        task_cls="services.analysis.acknowledging:ListeningTask",
+    )
     app.conf.update(
         result_backend=None,
         task_ignore_result=True,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -22,6 +24,8 @@ Resolver = Callable[[str, int], Sequence[str]]
 
 #: Longer addresses are somebody's mistake; browsers and proxies draw the line here, too.
 MAX_WEBHOOK_URL_CHARS = 2_000
+#: Seconds that a look-up may take. Left alone, a resolver whose servers are silent goes on for half a minute.
+RESOLVE_WITHIN_S = 5.0
 _PORTS = {"https": 443, "http": 80}
 
 #: IPv6 networks that stand for IPv4 addresses, and how far to the right the latter are: NAT64 (RFC 6052), 6to4
@@ -48,9 +52,23 @@ class Target:
 
 
 def resolve(host: str, port: int) -> Sequence[str]:
-    """Every address of a host, as the machine's own resolver gives them."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
+    """Every address of a host, as the machine's own resolver gives them.
+
+    Raises:
+        OSError: it has none, or they are not known in time.
+    """
+    found: Future[list[str]] = Future()
+
+    def look_up() -> None:
+        try:
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found.set_result([str(entry[4][0]) for entry in entries])
+        except (OSError, ValueError) as error:
+            found.set_exception(error)
+
+    # The library's call takes no deadline. One that is late is left to end by itself; nobody waits for it.
+    threading.Thread(target=look_up, name="resolver", daemon=True).start()
+    return found.result(RESOLVE_WITHIN_S)
 
 
 def target_of(url: str, allowed: Iterable[Network] = (), resolver: Resolver = resolve) -> Target:

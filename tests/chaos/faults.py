@@ -118,9 +118,10 @@ def long_list(world: World, pause_s: float) -> list[Fault]:
     """Everything the issue names: at least 30."""
     faults = [kill(name) for name in ("gateway", "stacker", "preprocessor", "valkey", "postgres") for _ in range(2)]
     faults += [kill_worker("stacker"), kill_worker("stacker"), kill_worker("preprocessor"), kill_worker("preprocessor")]
-    faults += [kill("beat"), kill("beat"), kill("valkey"), kill_worker("gateway")]
+    faults += [kill("beat"), kill("beat"), kill("valkey"), kill_worker("gateway"), kill("webhooks")]
     faults += [kill(name) for name in NETWORKS]
-    faults += [pause("stacker", pause_s), pause("preprocessor", pause_s), pause("valkey", 5), pause("postgres", 5)]
+    faults += [pause("stacker", pause_s), pause("preprocessor", pause_s), pause("postgres", 5)]
+    faults += [pause("valkey", 5), pause("valkey", 5)]
     faults += [slow("mobilenet"), slow("densenet169"), silent("densenet121"), silent("nasnetmobile")]
     faults += [JUMP, JUMP, JUMP]
     return [*faults, DISK, DISK] if world.disk is not None else faults

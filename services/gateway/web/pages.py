@@ -124,7 +124,10 @@ def send() -> BaseResponse | tuple[str, int]:
 @pages.get("/analyses/<uuid:analysis_id>")
 @route_policy(auth="capability", limit=POLLS)
 def analysis(analysis_id: uuid.UUID) -> str:
-    """Progress, answer, refusal or failure: whatever the analysis is at."""
+    """Progress, answer, refusal or failure: whatever the analysis is at.
+
+    The answer to a photograph that could be better waits behind the reasons until `anyway` is asked for (ADR 11).
+    """
     return _analysis_page(desk().find(analysis_id))
 
 
@@ -178,10 +181,10 @@ def give_feedback(analysis_id: uuid.UUID) -> BaseResponse:
     desk().find(analysis_id)
     diagnosis, source = request.form.get("diagnosis", ""), request.form.get("source", "")
     if diagnosis not in FEEDBACK_DIAGNOSES or source not in FEEDBACK_SOURCES:
-        return redirect(url_for("pages.analysis", analysis_id=analysis_id, _anchor="feedback"), 303)
+        return redirect(url_for("pages.analysis", analysis_id=analysis_id, anyway=1, _anchor="feedback"), 303)
     feedback = Feedback(diagnosis=diagnosis, source=source, consent=bool(request.form.get("consent")))
     desk().give_feedback(analysis_id, feedback)
-    here = url_for("pages.analysis", analysis_id=analysis_id, thanks=1, _anchor="feedback")
+    here = url_for("pages.analysis", analysis_id=analysis_id, anyway=1, thanks=1, _anchor="feedback")
     return redirect(here, 303)
 
 
@@ -192,7 +195,8 @@ def withdraw_feedback(analysis_id: uuid.UUID, feedback_id: uuid.UUID) -> BaseRes
     require_own_form()
     desk().find(analysis_id)
     desk().withdraw_feedback(analysis_id, feedback_id)
-    return redirect(url_for("pages.analysis", analysis_id=analysis_id, withdrawn=1, _anchor="feedback"), 303)
+    here = url_for("pages.analysis", analysis_id=analysis_id, anyway=1, withdrawn=1, _anchor="feedback")
+    return redirect(here, 303)
 
 
 @pages.get("/analyses/<uuid:analysis_id>/reminder.ics")
@@ -362,6 +366,8 @@ def _analysis_page(analysis: Analysis) -> str:
     refused = analysis.state is AnalysisState.REJECTED
     answer = arrange(analysis.result, preparation) if analysis.result else None
     given = desk().feedback_of(analysis.id) if answer else ()
+    concerns = [REFUSALS[code] for code in concern_codes(preparation) if code in REFUSALS]
+    anyway = bool(request.args.get("anyway"))
     return render_template(
         "web/analysis.html",
         analysis=analysis,
@@ -374,7 +380,10 @@ def _analysis_page(analysis: Analysis) -> str:
         cancelled=analysis.reason is not None and analysis.reason.code == CANCELLED.code,
         unfamiliar="not_a_lesion" in concern_codes(preparation),
         reason=analysis.reason,
-        concerns=[REFUSALS[code] for code in concern_codes(preparation) if code in REFUSALS],
+        concerns=concerns,
+        anyway=anyway,
+        # Whoever sent it with “use it anyway” has been told already.
+        held=bool(answer and concerns) and not (anyway or analysis.force),
         photo_kept=analysis.images_deleted_at is None and analysis.store,
         stages=STAGES,
         stage_index=list(STAGES).index(analysis.state) if analysis.state in STAGES else len(STAGES),

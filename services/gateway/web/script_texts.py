@@ -42,6 +42,7 @@ def history_texts() -> dict[str, str]:
         "low": _("Low"),
         "unsure": _("Unsure"),
         "high": _("High"),
+        "held": _("The photo could be better: have a look"),
         "rejected": _("No answer: retake the photo"),
         "failed": _("No answer this time"),
         "working": _("Still working"),

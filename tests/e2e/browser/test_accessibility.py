@@ -43,6 +43,7 @@ def addresses(chromium, site) -> dict[str, str]:
         "start": "/?force=1",
         "answer": f"/analyses/{done}",
         "doubtful": f"/analyses/{ended(site, made_badly('glare'), force='true')}",
+        "held": f"/analyses/{ended(site, made_badly('glare'))}",
         "refused": f"/analyses/{ended(site, blank.getvalue())}",
         "history": "/history",
         "about": "/about",

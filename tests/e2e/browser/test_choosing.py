@@ -202,11 +202,36 @@ def test_a_photo_that_is_too_small_is_refused_for_good(open_page, keep):
         ("cut_off", "The spot reaches over the edge"),
     ],
 )
-def test_what_would_make_the_photo_better_stands_before_the_answer(open_page, keep, fault, words):
+def test_what_would_make_the_photo_better_is_said_before_any_answer(open_page, keep, fault, words):
     page = open_page()
     page.get_by_label("Choose photos").set_input_files(as_file(made_badly(fault)))
     page.get_by_role("button", name="Look at this spot").click()
+    expect(page.locator("#held")).to_contain_text(words)
+    keep(page, f"held-{fault}")
+    expect(page.locator("section.verdict")).to_have_count(0)
+    expect(page.get_by_role("link", name="Take another photo")).to_be_visible()
+
+    page.get_by_role("link", name="Use it anyway").click()
     expect(page.locator("#concerns")).to_contain_text(words)
     keep(page, f"advice-{fault}")
     concerns, verdict = page.locator("#concerns").bounding_box(), page.locator("section.verdict").bounding_box()
     assert concerns["y"] < verdict["y"]
+
+
+def test_the_list_of_spots_does_not_run_ahead_of_a_photo_that_could_be_better(open_page):
+    page = open_page()
+    page.get_by_label("Choose photos").set_input_files(as_file(made_badly("glare")))
+    page.get_by_role("button", name="Look at this spot").click()
+    expect(page.locator("#held")).to_be_visible()
+    page.goto("/history")
+    entry = page.locator(".entry")
+    expect(entry).to_contain_text("could be better")
+    expect(entry).not_to_contain_text("%")
+
+    entry.get_by_role("link").click()
+    page.get_by_role("link", name="Use it anyway").click()
+    expect(page.locator("section.verdict")).to_be_visible()
+    page.goto("/history")
+    expect(entry).to_contain_text("%")
+    entry.get_by_role("link").click()
+    expect(page.locator("section.verdict")).to_be_visible()

@@ -139,6 +139,9 @@ class MemoryDesk:
             AnalysisState.DONE, **{"result": result(band, probability), "preparation": PREPARATION, **fields}
         )
 
+    def add_doubtful(self, **fields: object) -> Analysis:
+        return self.add_done(preparation={**PREPARATION, "concerns": [GLARE]}, **fields)
+
     def add_rejected(self, code: str = "too_blurred", **fields: object) -> Analysis:
         return self.add(AnalysisState.REJECTED, reason=Reason(code, "A sentence from the record."), **fields)
 
@@ -187,10 +190,8 @@ class MemoryDesk:
         return self.feedback.pop(feedback_id, None) is not None
 
 
-PREPARATION = {
-    "hair_share": 0.034,
-    "concerns": [{"code": "glare", "sentence": "Light is reflected from the skin.", "soft": True}],
-}
+PREPARATION = {"hair_share": 0.034, "concerns": []}
+GLARE = {"code": "glare", "sentence": "Light is reflected from the skin.", "soft": True}
 
 
 def result(band: Band, probability: float) -> Result:

@@ -9,6 +9,7 @@ from services.analysis.results import Band, Reason
 from services.analysis.states import AnalysisState
 from services.gateway.web.languages import LANGUAGES
 
+STRANGE = {"concerns": [{"code": "not_a_lesion", "sentence": "…", "soft": True}]}
 READING = ("/", "/?force=1", "/history", "/about", "/privacy", "/deleted", "/no-such-page")
 
 
@@ -23,7 +24,8 @@ def addresses(desk) -> list[str]:
         desk.add_rejected("a_code_of_tomorrow"),
         desk.add(AnalysisState.FAILED, reason=Reason("network_unavailable", "…")),
         desk.add(AnalysisState.FAILED, reason=CANCELLED),
-        desk.add_done(preparation={"concerns": [{"code": "not_a_lesion", "sentence": "…", "soft": True}]}),
+        desk.add_done(preparation=STRANGE, force=True),
+        desk.add_doubtful(),
         desk.add(AnalysisState.DELETED),
     ]
     done = next(analysis for analysis in analyses if analysis.result)
@@ -140,9 +142,32 @@ def test_kinds_of_spots_are_ranked(client, desk, read):
     assert places == sorted(places)
 
 
-def test_concerns_of_the_preprocessor_become_advice(client, desk, read):
-    words = read(client.get(f"/analyses/{desk.add_done().id}")).words
-    assert words.index("The skin reflects the light.") < words.index("Estimated risk")
+def test_the_answer_to_a_doubtful_photo_waits_behind_the_reasons(client, desk, read):
+    address = f"/analyses/{desk.add_doubtful(band=Band.HIGH, probability=0.93).id}"
+    held = client.get(address)
+    words = read(held).words
+    assert "The skin reflects the light. Tilt the camera a little" in words
+    assert "This says nothing about the spot itself." in words
+    assert "should be seen by a doctor within days" in words
+    assert "Estimated risk" not in words
+    assert "0.93" not in held.get_data(as_text=True)
+    assert f"{address}?anyway=1" in [link.get("href") for link in read(held).all("a")]
+
+
+def test_used_anyway_a_doubtful_photo_is_answered_below_the_reasons(client, desk, read):
+    sent_in_spite = desk.add_doubtful(force=True)
+    for address in (f"/analyses/{desk.add_doubtful().id}?anyway=1", f"/analyses/{sent_in_spite.id}"):
+        words = read(client.get(address)).words
+        assert words.index("The skin reflects the light.") < words.index("Estimated risk")
+
+
+def test_another_language_does_not_ask_anew(client, desk, read):
+    links = read(client.get(f"/analyses/{desk.add_doubtful().id}?anyway=1")).all("a")
+    assert "?lang=de&anyway=1" in [link.get("href") for link in links]
+
+
+def test_a_photo_without_faults_is_answered_at_once(client, desk, read):
+    assert "Estimated risk" in read(client.get(f"/analyses/{desk.add_done().id}")).words
 
 
 def test_a_photo_that_was_not_stored_is_not_asked_for(client, desk):
@@ -158,7 +183,7 @@ def test_pages_open_without_models(client, desk, tmp_path):
 
 
 def test_an_answer_about_what_is_no_spot_says_so_before_its_numbers(client, desk, read):
-    strange = desk.add_done(preparation={"concerns": [{"code": "not_a_lesion", "sentence": "…", "soft": True}]})
+    strange = desk.add_done(preparation=STRANGE, force=True)
     words = read(client.get(f"/analyses/{strange.id}")).words
     assert words.index("the numbers below mean nothing") < words.index("How likely is it malignant?")
     assert "mean nothing" not in read(client.get(f"/analyses/{desk.add_done().id}")).words

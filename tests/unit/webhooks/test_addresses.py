@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
+import threading
 
 import pytest
 
 from services.analysis.errors import WebhookAddressError
+from services.webhooks import addresses
 from services.webhooks.addresses import MAX_WEBHOOK_URL_CHARS, target_of
 
 PUBLIC = "93.184.215.14"
@@ -77,6 +80,18 @@ def test_a_name_nobody_knows_is_refused():
 
     with pytest.raises(WebhookAddressError, match="not known"):
         target_of("https://receiver.invalid/", resolver=unknown)
+
+
+def test_a_resolver_that_never_answers_holds_nobody_up(monkeypatch):
+    answers = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers.wait(60))
+    monkeypatch.setattr(addresses, "RESOLVE_WITHIN_S", 0.05)
+    try:
+        with pytest.raises(WebhookAddressError, match="not known"):
+            target_of("https://receiver.example/")
+        assert not answers.is_set()
+    finally:
+        answers.set()
 
 
 def test_named_networks_are_taken_with_http_and_nothing_beside_them_is():

@@ -7,7 +7,7 @@ import { day, fill, textsOf } from "./words.js";
 
 // Seconds the server is asked to hold a poll; proxies commonly give up after 30.
 const WAIT_S = 10;
-const ENDED = new Set(["done", "rejected", "failed"]);
+const ENDED = new Set(["done", "held", "rejected", "failed"]);
 
 const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 const page = () => document.getElementById("analysis");
@@ -36,8 +36,8 @@ function remember(root) {
 }
 
 function entryOf(root) {
-  const { id, state, created, band, probability } = root.dataset;
-  return { id, at: created, state, ...(band && { band, probability: Number(probability) }) };
+  const { id, state, created, band, probability, anyway } = root.dataset;
+  return { id, at: created, state, ...(anyway && { anyway: true }), ...(band && { band, probability: Number(probability) }) };
 }
 
 async function follow(id, texts) {

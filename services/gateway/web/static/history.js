@@ -12,6 +12,7 @@ const deleteAll = document.getElementById("delete-all");
 const copyOf = (name) => document.getElementById(name).content.firstElementChild.cloneNode(true);
 // How many answers are asked for at the same time.
 const AT_ONCE = 4;
+const ENDED = ["done", "held", "rejected", "failed", "gone"];
 
 show();
 refresh();
@@ -49,7 +50,7 @@ function wordsOf(entry) {
 function row(entry) {
   const item = copyOf("entry");
   item.dataset.id = entry.id;
-  item.querySelector("a").href = `/analyses/${entry.id}`;
+  item.querySelector("a").href = `/analyses/${entry.id}${entry.anyway ? "?anyway=1" : ""}`;
   drawThumb(item.querySelector("canvas"), entry.thumb);
   const band = item.querySelector(".entry-band");
   band.textContent = wordsOf(entry);
@@ -119,15 +120,17 @@ document.getElementById("delete-all-now").addEventListener("click", async () => 
 
 // Entries whose end is not known yet are looked up, a few at a time.
 async function refresh() {
-  const open = spots.all().filter((entry) => !["done", "rejected", "failed", "gone"].includes(entry.state));
+  const open = spots.all().filter((entry) => !ENDED.includes(entry.state));
   const worker = async () => {
     for (let entry = open.pop(); entry; entry = open.pop()) {
       const response = await fetch(`/v1/analyses/${entry.id}`, { headers: { Prefer: "wait=10" } }).catch(() => null);
       if (response?.status === 410 || response?.status === 404) spots.keep({ id: entry.id, state: "gone" });
       if (!response?.ok) continue;
-      const { state, result } = await response.json();
-      spots.keep({ id: entry.id, state, ...(result && { band: result.band, probability: result.probability }) });
-      if (!["done", "rejected", "failed"].includes(state)) open.unshift(entry);
+      const { state, result, force } = await response.json();
+      // The page of a photo that could be better says so before the answer: this list does not run ahead of it.
+      if (result?.concerns.length && !force) spots.keep({ id: entry.id, state: "held" });
+      else spots.keep({ id: entry.id, state, ...(result && { band: result.band, probability: result.probability }) });
+      if (!ENDED.includes(state)) open.unshift(entry);
       show();
     }
   };
