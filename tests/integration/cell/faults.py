@@ -34,6 +34,18 @@ def chatter():
     os._exit(0)
 
 
+def linger():
+    """Leaves somebody who waits for the next photograph, out of reach of its own group and parent."""
+    told, tell = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.write(tell, str(os.getpid()).encode())
+        time.sleep(3600)
+    return {"pid": int(os.read(told, 20))}, b""
+
+
 def steal():
     wanted = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "HOME", "USER")
     return {"found": [name for name in wanted if name in os.environ]}, b""
@@ -64,7 +76,9 @@ def warm_up():
 
 warmed_up = 0
 memory = 0
-FAULTS = {fault.__name__: fault for fault in (crash, swell, spin, hang, chatter, steal, write, remember, ask)} | {
+FAULTS = {
+    fault.__name__: fault for fault in (crash, swell, spin, hang, chatter, linger, steal, write, remember, ask)
+} | {
     "fine": lambda: ({"fine": True}, b"pixels"),
     "raise": lambda: 1 / 0,
 }

@@ -69,6 +69,14 @@ def test_no_file_meets_what_another_one_left(cell):
     assert [cell.run(b"remember").head for _ in range(2)] == [{"memory": 1}] * 2
 
 
+def test_who_stays_behind_is_gone_before_the_next_file(cell):
+    left = cell.run(b"linger").head["pid"]
+    waiting = cell.pid
+    assert cell.run(b"fine").body == b"pixels"
+    assert not psutil.pid_exists(left)
+    assert cell.pid == waiting
+
+
 def test_what_libraries_do_once_was_done_before_the_first_file(cell):
     assert [cell.run(b"ask").head for _ in range(2)] == [{"warmed up": 1}] * 2
 
