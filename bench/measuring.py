@@ -11,6 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 Turn = Callable[[], float]
 
 
+#: Seconds between two turns, in which the threads of the one before come to rest.
+REST_S = 0.2
+
+
 def timed(function: Callable[[], object]) -> Turn:
     """A turn that is one call of `function`."""
 
@@ -25,7 +29,9 @@ def timed(function: Callable[[], object]) -> Turn:
 def in_turns(contestants: Mapping[str, Turn], rounds: int) -> dict[str, float]:
     """Median seconds of each contestant, after one turn that does not count.
 
-    Each round has the contestants in another order, so that nobody always follows the one that heats the caches.
+    Each round has the contestants in another order, so that nobody always follows the one that heats the caches. Before
+    each turn all rest: the threads of TensorFlow and ONNX Runtime go on spinning on the cores after their work is done,
+    and who came next paid for it with up to twice the time.
     """
     names = list(contestants)
     for name in names:
@@ -34,6 +40,7 @@ def in_turns(contestants: Mapping[str, Turn], rounds: int) -> dict[str, float]:
     for number in range(rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
+            time.sleep(REST_S)
             taken[name].append(contestants[name]())
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 

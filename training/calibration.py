@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,8 @@ from typing import Any, Final
 import numpy as np
 import openvino
 
+from services.stacker.turns import turned
+from serving.embedded.engine import usable_cores
 from serving.embedded.precision import REPORT, Precision, capabilities, pure_file, quantised_file, subject
 from training.corpus import Corpus
 from training.evaluation import auc_with_interval
@@ -48,7 +51,7 @@ class Variant:
         precision: f32, bf16 or int8.
         file: SavedModel or OpenVINO model.
         hint: precision of what is not quantised.
-        class_logits: float ``[n,7]``.
+        class_logits: float ``[turns,n,7]``.
         ms: of one image on one thread.
         wide_share: of layers that int8 left in 32 bits.
     """
@@ -75,7 +78,9 @@ class Cost:
         return self.auc_fall <= MAX_AUC_FALL and self.bands_changed <= MAX_BANDS_CHANGED
 
 
-def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None, log: Log) -> dict[str, Any]:
+def calibrate(
+    corpus: Corpus, models: Path, folder: Path, *, images: int | None, log: Log, int8: bool = True
+) -> dict[str, Any]:
     """Measure every precision that this machine can compute in, and write the report and int8 networks to ``folder``.
 
     Args:
@@ -84,8 +89,10 @@ def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None,
         folder: is replaced.
         images: of the test side, spread evenly; ``None`` means all.
         log: receives one line per step.
+        int8: make int8 networks, too. They are files of their own; what computes in bf16 is what is there already.
     """
     content = json.loads((models / "stack.json").read_text(encoding="utf-8"))
+    turns = int(content["test_time_augmentation"])
     names = [str(entry["name"]) for entry in content["networks"]]
     folders = {str(e["name"]): models / str(e["name"]) / str(e["version"]) for e in content["networks"]}
     positions = _spread(corpus.positions("test"), images)
@@ -94,18 +101,21 @@ def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None,
     judge = _Judge(content, names, corpus.malignant[positions])
 
     def measured(name: str, precision: Precision, file: Path, hint: str, wide_share: float = 0.0) -> Variant:
-        class_logits, ms = answers(file, hint, pixels)
+        class_logits, ms = answers(file, hint, pixels, turns)
         log(f"{name} in {precision}{f', {wide_share:.0%} of layers in f32' if wide_share else ''}: {ms:.1f} ms")
         return Variant(precision, file, hint, class_logits, ms, wide_share)
 
-    plain = {name: measured(name, Precision.F32, folders[name], "f32") for name in names}
-    judge.plain = plain
+    def all_measured(precision: Precision) -> dict[str, Variant]:
+        # Two at once on two cores, each on one thread: as the server has them compute.
+        with ThreadPoolExecutor(usable_cores(), "measured") as lanes:
+            found = lanes.map(lambda name: measured(name, precision, folders[name], str(precision)), names)
+            return dict(zip(names, found, strict=True))
+
+    judge.plain = plain = all_measured(Precision.F32)
     ladders: dict[Precision, dict[str, list[Variant]]] = {Precision.F32: {name: [plain[name]] for name in names}}
     if "BF16" in capabilities():
-        ladders[Precision.BF16] = {
-            name: [measured(name, Precision.BF16, folders[name], "bf16"), plain[name]] for name in names
-        }
-    if _has_nncf(log):
+        ladders[Precision.BF16] = {name: [each, plain[name]] for name, each in all_measured(Precision.BF16).items()}
+    if int8 and _has_nncf(log):
         versions = {str(entry["name"]): int(entry["version"]) for entry in content["networks"]}
         ladders[Precision.INT8] = {}
         for name in names:
@@ -193,26 +203,33 @@ class _Judge:
 
     def _noise(self, name: str, variant: Variant) -> float:
         weight = abs(float(self._stack.malignant[list(self._names).index(name)]))
-        shift = malignant_logits(variant.class_logits[None]) - malignant_logits(self.plain[name].class_logits[None])
+        shift = malignant_logits(variant.class_logits[:, None]) - malignant_logits(
+            self.plain[name].class_logits[:, None]
+        )
         return weight * float(np.sqrt(np.mean(shift**2)))
 
     def _probability(self, chosen: Mapping[str, Variant]) -> Array:
-        return self._stack.probability(np.stack([chosen[name].class_logits for name in self._names]))
+        return self._stack.probability(np.stack([chosen[name].class_logits for name in self._names], axis=1))
 
     def _bands(self, probability: Array) -> Array:
         return (probability >= self._stack.low_below).astype(int) + (probability >= self._stack.high_from)
 
 
-def answers(file: Path, hint: str, pixels: Sequence[Array]) -> tuple[Array, float]:
-    """Class logits ``[n,7]`` of the images, and the median milliseconds of one image on one thread."""
+def answers(file: Path, hint: str, pixels: Sequence[Array], turns: int) -> tuple[Array, float]:
+    """Class logits ``[turns,n,7]`` of the images, and the median milliseconds of one image on one thread.
+
+    The images are looked at from as many sides as the service does: a part of the noise of few bits averages out.
+    """
     request = _compiled(openvino.Core().read_model(file), hint)
     logits, seconds = [], []
     for square in pixels:
-        begin = time.perf_counter()
-        outputs = request.infer({0: square[None]})
-        seconds.append(time.perf_counter() - begin)
-        logits.append(np.array(outputs["class_logits"])[0])
-    return np.array(logits), float(np.median(seconds)) * 1000
+        for view in turned(square, turns):
+            begin = time.perf_counter()
+            outputs = request.infer({0: view[None]})
+            seconds.append(time.perf_counter() - begin)
+            logits.append(np.array(outputs["class_logits"])[0])
+    of_images = np.array(logits).reshape(len(pixels), turns, -1)
+    return of_images.swapaxes(0, 1), float(np.median(seconds)) * 1000
 
 
 def quantise(source: Path, target: Path, images: Sequence[Array], wide: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from services.analysis.errors import LesionLensError
+from serving.embedded.precision import REPORT
 from training.corpus import Corpus, open_corpus
 from training.recipe import Recipe, read_recipes
 from training.sampling import sampling_weights
@@ -125,6 +126,8 @@ def release(
         corpus, models, entries, stack_version, log, turns=turns, others=strange, familiarity=familiarity
     )
     write_json(models / "stack.json", content)
+    # What was measured of the networks before says nothing about these.
+    (models / REPORT).unlink(missing_ok=True)
 
 
 def measure_release(
@@ -290,14 +293,18 @@ def evaluate(*, data: Path, cache: Path | None, models: Path, side: str, report:
 @_models
 @click.option("--into", type=_folder, help="Where report and int8 networks go. Default: CALIBRATED_DIR.")
 @click.option("--images", type=click.IntRange(min=50), help="Of the test side. Default: all, which takes minutes.")
-def calibrate(*, data: Path, cache: Path | None, models: Path, into: Path | None, images: int | None) -> None:
+@click.option("--publish", is_flag=True, help="Write the report beside the networks, for all who get them; no int8.")
+def calibrate(
+    *, data: Path, cache: Path | None, models: Path, into: Path | None, images: int | None, publish: bool
+) -> None:
     """Measure in which precisions the networks may compute, and make the int8 ones."""
     from services.analysis.settings import load_settings
     from training.calibration import calibrate as measure_precisions
     from training.calibration import lines
 
-    folder = into or load_settings().calibrated_folder()
-    report = measure_precisions(open_corpus(data, cache), models, folder, images=images, log=click.echo)
+    folder = models if publish else into or load_settings().calibrated_folder()
+    corpus = open_corpus(data, cache)
+    report = measure_precisions(corpus, models, folder, images=images, log=click.echo, int8=not publish)
     for line in lines(report):
         click.echo(line)
     click.echo(f"Written to {folder}; PRECISION=auto takes the quickest that is offered at the next start.")

@@ -76,8 +76,8 @@ class Settings(BaseModel):
     precision: str = Field(
         "auto",
         pattern="^(auto|f32|bf16|int8)$",
-        description="What embedded networks compute in. All but `f32` must have passed `lesionlens calibrate`; `auto` "
-        "takes the quickest that has.",
+        description="What embedded networks compute in. All but `f32` must have passed `lesionlens calibrate`, as "
+        "`bf16` has with the networks that come along; `auto` takes the quickest that has.",
     )
     calibrated_dir: str = Field(
         "", description="Folder that `lesionlens calibrate` wrote. Empty: `calibrated` below `DATA_DIR`."

@@ -2,12 +2,13 @@
 
 Fewer bits are quicker and answer a little differently. So a precision other than f32 is offered only where
 `lesionlens calibrate` has measured, on labelled images and with these very networks and this stack, that it changes
-next to nothing. What it measured lies in a folder beside the int8 networks, and counts for the checksums written there
-alone.
+next to nothing. What it measured lies in a folder beside the int8 networks, or beside the networks themselves where it
+was published with them, and counts for the checksums written there alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import hashlib
 import json
@@ -23,7 +24,7 @@ from services.analysis.errors import SettingsError
 
 log = logging.getLogger("serving.embedded")
 
-#: What `lesionlens calibrate` measured, in the folder that it wrote.
+#: What `lesionlens calibrate` measured: in the folder that it wrote, or, with `--publish`, in the models' folder.
 REPORT: Final = "precision.json"
 
 
@@ -47,7 +48,7 @@ class Source:
 def offered(calibrated: Path | None, models: Path) -> tuple[Precision, ...]:
     """The precisions that may be used with the networks in `models`, f32 first.
 
-    Without a report, or with one about other networks or another stack, that is f32 alone.
+    Without a report, in `calibrated` or beside the networks, or with one about others or another stack: f32 alone.
     """
     report = _report(calibrated, models)
     found = [Precision(name) for name, measured in report.get("precisions", {}).items() if measured["offered"]]
@@ -145,10 +146,11 @@ def _is_quick(precision: Precision) -> bool:
 
 
 def _report(calibrated: Path | None, models: Path) -> Mapping[str, Any]:
-    if calibrated is None:
-        return {}
-    try:
-        report: Mapping[str, Any] = json.loads((calibrated / REPORT).read_text(encoding="utf-8"))
-        return report if report["subject"] == subject(models) else {}
-    except (OSError, ValueError, KeyError, SettingsError):
-        return {}
+    """What was measured of these networks: here, before what was published with them."""
+    for folder in (calibrated, models):
+        with contextlib.suppress(OSError, ValueError, KeyError, SettingsError):
+            if folder is not None:
+                report: Mapping[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+                if report["subject"] == subject(models):
+                    return report
+    return {}

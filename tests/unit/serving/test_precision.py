@@ -60,6 +60,21 @@ def test_the_quickest_that_passed_is_taken_and_what_failed_is_refused(models, ca
         choose(Precision.INT8, calibrated, models)
 
 
+def test_what_was_published_with_the_networks_counts_where_nothing_was_measured(models, calibrated):
+    (calibrated / "precision.json").rename(models / "precision.json")
+    assert choose(Precision.AUTO, None, models) is choose(Precision.AUTO, calibrated, models) is Precision.BF16
+    (models / "mobilenet" / "1" / "saved_model.pb").write_bytes(b"trained anew")
+    assert choose(Precision.AUTO, None, models) is Precision.F32
+
+
+def test_what_was_measured_here_counts_before_what_was_published(models, calibrated):
+    report = json.loads((calibrated / "precision.json").read_text())
+    (models / "precision.json").write_text(json.dumps(report))
+    report["precisions"]["bf16"]["offered"] = False
+    (calibrated / "precision.json").write_text(json.dumps(report))
+    assert choose(Precision.AUTO, calibrated, models) is Precision.F32
+
+
 def test_a_processor_without_bf16_is_not_offered_it(models, calibrated, monkeypatch):
     monkeypatch.setattr(module, "capabilities", lambda: frozenset({"FP32"}))
     assert choose(Precision.AUTO, calibrated, models) is Precision.F32

@@ -1,5 +1,6 @@
 """A precision is made milder until it passes; what cannot pass is not offered."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,13 @@ CONTENT = {
 
 def variant(precision, ms, noise, seed):
     """A network whose class logits are those of everybody else and some noise."""
-    logits = np.random.default_rng(0).normal(0, 2, (400, 7))
+    logits = np.random.default_rng(0).normal(0, 2, (1, 400, 7))
     return Variant(precision, Path("x"), "f32", logits + np.random.default_rng(seed).normal(0, noise, logits.shape), ms)
 
 
 @pytest.fixture
 def judge():
-    logits = variant(Precision.F32, 1, 0, 0).class_logits
+    (logits,) = variant(Precision.F32, 1, 0, 0).class_logits
     malignant = logits[:, [0, 2, 3]].max(axis=1) > np.median(logits[:, [0, 2, 3]].max(axis=1))
     judge = _Judge(CONTENT, NAMES, malignant)
     judge.plain = {name: variant(Precision.F32, 20.0, 0, 0) for name in NAMES}
@@ -45,6 +46,18 @@ def test_what_changes_nothing_stays_as_quick_as_it_is(judge):
     chosen, cost, undiluted = judge.mildest(quick)
     assert cost == undiluted == Cost(auc=cost.auc, auc_fall=0.0, bands_changed=0.0)
     assert {each.precision for each in chosen.values()} == {Precision.BF16}
+
+
+def test_what_differs_by_turns_alone_counts_as_the_service_averages_it(judge):
+    there_and_back = judge.plain["a"].class_logits + np.array([[[0.5]], [[-0.5]]]) * np.arange(7)
+    turns = {
+        name: replace(plain, class_logits=np.repeat(plain.class_logits, 2, axis=0))
+        for name, plain in judge.plain.items()
+    }
+    judge.plain = turns
+    assert judge.cost({**turns, "a": replace(turns["a"], class_logits=there_and_back)}).bands_changed < 0.1
+    one_way = replace(turns["a"], class_logits=turns["a"].class_logits + 0.5 * np.arange(7))
+    assert judge.cost({**turns, "a": one_way}).bands_changed > 0.1
 
 
 @pytest.mark.parametrize(("fall", "changed", "passes"), [(0.002, 0.01, True), (0.0021, 0, False), (0, 0.011, False)])
