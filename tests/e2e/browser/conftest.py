@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.e2e.product import ROOT
@@ -63,6 +65,28 @@ def site(request: pytest.FixtureRequest) -> str:
     """Address of the product under test; `LESIONLENS_URL` names one that runs already."""
     running = os.environ.get("LESIONLENS_URL")
     return running or str(request.getfixturevalue("product").base_url)
+
+
+@pytest.fixture(scope="session")
+def as_if_not_forced(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Tells the record that nobody said “use it anyway” about an analysis.
+
+    The networks take a drawing for no lesion, so it is answered by force alone: whoever sent it has been told before.
+    """
+    if os.environ.get("LESIONLENS_URL"):
+        pytest.skip("needs the database of the product under test")
+    folder = request.getfixturevalue("product").folder
+    url = f"postgresql+psycopg2://postgres@/lesionlens?host={folder}/run/postgres"
+
+    def told(analysis_id: str) -> None:
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with engine.begin() as connection:
+            changed = connection.execute(
+                sa.text("UPDATE analysis SET force = false WHERE id = :id"), {"id": uuid.UUID(analysis_id)}
+            )
+        assert changed.rowcount == 1
+
+    return told
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ import io
 from typing import Any
 
 import pytest
-import requests
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.conftest import lesion_photograph
-from tests.e2e.browser.test_choosing import made_badly
+from tests.e2e.browser.test_choosing import ended, made_badly
 
 RULES = {
     "resultTypes": ["violations"],
@@ -25,25 +24,19 @@ KEPT = """ids => localStorage.setItem("lesionlens.spots", JSON.stringify(ids.map
   probability: 0.1 + i / 4 }))))"""
 
 
-def ended(site: str, image: bytes, **form: str) -> str:
-    headers = {"Prefer": "wait=25"}
-    answer = requests.post(f"{site}/v1/analyses", files={"image": image}, data=form, headers=headers, timeout=60).json()
-    while answer["state"] not in {"done", "rejected", "failed"}:
-        answer = requests.get(f"{site}/v1/analyses/{answer['id']}", headers=headers, timeout=60).json()
-    return str(answer["id"])
-
-
 @pytest.fixture(scope="session")
-def addresses(chromium, site) -> dict[str, str]:
+def addresses(chromium, site, as_if_not_forced) -> dict[str, str]:
     """Every kind of page."""
     blank = io.BytesIO()
     Image.new("RGB", (400, 400), (190, 150, 130)).save(blank, "JPEG")
     done = ended(site, lesion_photograph(31), force="true")
+    held = ended(site, made_badly("glare"), force="true")
+    as_if_not_forced(held)
     return {
         "start": "/?force=1",
         "answer": f"/analyses/{done}",
         "doubtful": f"/analyses/{ended(site, made_badly('glare'), force='true')}",
-        "held": f"/analyses/{ended(site, made_badly('glare'))}",
+        "held": f"/analyses/{held}",
         "refused": f"/analyses/{ended(site, blank.getvalue())}",
         "history": "/history",
         "about": "/about",
