@@ -65,7 +65,7 @@ sbom: $(AUDIT) ## Write bills of materials (CycloneDX) of all requirement sets i
 train-smoke: $(TEST) ## Train on 200 drawn images, resume, export and train on (2 minutes; also part of `make test`)
 	@$(BIN)/python -m pytest -n 0 -m training
 
-fuzz: $(TEST) ## Feed 20,000 mutated files to the decoders (FUZZ_ARGS="--files 500 --seed 7"; about 5 minutes)
+fuzz: $(TEST) ## Feed 20,000 mutated files to the decoders (FUZZ_ARGS="--files 500 --seed 7"; under a minute)
 	@$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_ARGS)
 
 bench: $(TEST) $(BENCH) ## Measure the product next to its competitors (BENCH_ARGS="--only networks,way"; 12 minutes)

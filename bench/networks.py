@@ -29,7 +29,7 @@ def measure(machine: Machine) -> Mapping[str, Any]:
     names = ["tensorflow", "onnxruntime", *precisions]
     with ExitStack() as running:
         contestants = {name: running.enter_context(Contestant(name, machine)) for name in names}
-        peaks = {name: peak(name) for name in precisions}
+        peaks = {name: peak(name) for name in precisions if name != Precision.AUTO}
         alone = {
             network: in_turns({name: each.turn([network], 1) for name, each in contestants.items()}, machine.rounds(11))
             for network in NETWORKS
@@ -62,12 +62,14 @@ def measure(machine: Machine) -> Mapping[str, Any]:
 
 
 def _precisions(machine: Machine) -> list[str]:
-    """All that this processor computes quickly and that there are networks for."""
+    """All that this processor computes quickly and that there are networks for, and what is taken of it by default."""
     found = [str(Precision.F32)]
     if "BF16" in capabilities():
         found.append(str(Precision.BF16))
     if machine.calibrated and all(pure_file(machine.calibrated, name, 1).is_file() for name in NETWORKS):
         found.append(str(Precision.INT8))
+    if len(offered(machine.calibrated, machine.models)) > 1:
+        found.append(str(Precision.AUTO))
     return found
 
 

@@ -14,6 +14,7 @@ _WORDS = {
     "f32": "ours, f32",
     "bf16": "ours, bf16",
     "int8": "ours, int8",
+    "auto": "ours, by default",
 }
 #: The goals, each as (section, how to find the number, its words, the bound, whether it is a least one).
 _GOALS = (
@@ -84,7 +85,7 @@ def _networks(section: Measured) -> list[str]:
         ("a bare convolution's", *(peaks.get(name, "") for name in contestants), ""),
     ]
     offered = ", ".join(section.get("offered", ["f32"]))
-    told = f"Offered after `lesionlens calibrate`: {offered}; the others show what they would give."
+    told = f"Offered: {offered}; the others show what they would give. By default: the quickest that is offered."
     return ["## Networks", "", *_table(heads, [*alone, *together, *rates]), "", told]
 
 

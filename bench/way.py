@@ -25,6 +25,7 @@ from bench.measuring import ms, quantile
 from services.preprocessor.imaging import PreparedLesion, prepare_lesion
 from services.stacker.look import look
 from services.stacker.stacking import load_stack
+from serving.embedded.precision import Precision, choose
 from serving.in_process import LocalEnsemble
 from tests.conftest import free_port
 from tests.e2e.product import ROOT, Product, running
@@ -44,7 +45,7 @@ def measure(machine: Machine) -> Mapping[str, Any]:
     """Milliseconds of one client's uploads and of the bare work in turns; uploads a second by number of clients."""
     stack = load_stack(machine.models / "stack.json")
     files = [photograph(*SIZE, seed=seed) for seed in range(8)]
-    precision = "auto" if machine.calibrated else "f32"
+    precision = choose(Precision.AUTO, machine.calibrated, machine.models)
     settings = {"MODELS_DIR": str(machine.models), "MAX_WAITING": "100000", "GATEWAY_THREADS": "80"}
     if machine.calibrated:
         settings["CALIBRATED_DIR"] = str(machine.calibrated)
@@ -92,7 +93,7 @@ def measure(machine: Machine) -> Mapping[str, Any]:
         alone = throughput(lambda: look(lesion.tensor, networks, stack, None, 60.0, force=True), 1, seconds).per_s
     bare_ms = ms(statistics.median([one + other for one, other in zip(prepared, asked, strict=True)]))
     return {
-        "precision": precision,
+        "precision": str(precision),
         "sides_looked_at": turns,
         "upload_to_done_ms": {
             "p50": ms(statistics.median(whole)), "p95": ms(quantile(whole, 0.95)), "p99": ms(quantile(whole, 0.99)),

@@ -1,7 +1,7 @@
 """One engine with the four networks: `python engine.py NAME MODELS [CALIBRATED]`, one JSON object a line each way.
 
 Asked `{"networks": [...], "batch": n}` it answers the seconds one pass of those networks took, all begun together, as
-a server that is asked for the four at once would. NAME: tensorflow, onnxruntime, f32, bf16 or int8 (our engine).
+a server that is asked for the four at once would. NAME: tensorflow, onnxruntime, f32, bf16, int8 or auto (our engine).
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def ours(models: Path, precision: str, calibrated: Path | None) -> Pass:
     """Our engine in the server's own arrangement: engines, lanes, order.
 
     Here every network computes in the precision named, also where that is not offered: how quick it would be is one
-    question, whether its answers are good enough another, and `lesionlens calibrate` answers that.
+    question, whether its answers are good enough another, and `lesionlens calibrate` answers that. "auto" is what is
+    offered, a mixture.
     """
     from serving import in_process
     from serving.embedded.precision import Source, pure_file
@@ -72,14 +73,15 @@ def ours(models: Path, precision: str, calibrated: Path | None) -> Pass:
             return Source(pure_file(calibrated, name, version), "f32")
         return Source(folder, precision)
 
-    in_process.sources = lambda *_: find
+    if precision != "auto":
+        in_process.sources = lambda *_: find
     ensembles: dict[tuple[str, ...], Any] = {}
 
     def passing(names: list[str], images: Any) -> object:
         key = tuple(names)
         if key not in ensembles:
             versions = dict.fromkeys(names, 1)
-            ensembles[key] = in_process.LocalEnsemble(models, versions)
+            ensembles[key] = in_process.LocalEnsemble(models, versions, precision, calibrated)
         return ensembles[key].ask_all(images, 600.0)
 
     return passing

@@ -23,6 +23,7 @@ MAY_USE_FRAMEWORKS = (
     "services/preprocessor/worker.py",
     "services/stacker/beat.py",
     "services/stacker/worker.py",
+    "services/analysis/acknowledging.py",
     "services/analysis/doorbell.py",
 )
 #: Modules without any I/O at all.
