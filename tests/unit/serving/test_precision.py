@@ -1,6 +1,7 @@
 """A precision other than f32 is offered only for what was measured: these networks, this stack, this report."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,17 @@ def test_what_was_published_with_the_networks_counts_where_nothing_was_measured(
     assert choose(Precision.AUTO, None, models) is choose(Precision.AUTO, calibrated, models) is Precision.BF16
     (models / "mobilenet" / "1" / "saved_model.pb").write_bytes(b"trained anew")
     assert choose(Precision.AUTO, None, models) is Precision.F32
+
+
+def test_the_report_that_comes_along_is_about_the_networks_that_come_along():
+    models = Path(__file__).resolve().parents[3] / "serving" / "models"
+    report = json.loads((models / "precision.json").read_text())
+    assert report["subject"] == subject(models), "after an export: lesionlens calibrate --publish"
+    assert report["images"] > 2_000
+    for measured in report["precisions"].values():
+        within = measured["auc_fall"] <= 0.002 and measured["bands_changed"] <= 0.01
+        assert measured["offered"] is within
+        assert "int8" not in measured["networks"].values(), "its files do not come along"
 
 
 def test_what_was_measured_here_counts_before_what_was_published(models, calibrated):
