@@ -50,9 +50,7 @@ def offered(calibrated: Path | None, models: Path) -> tuple[Precision, ...]:
 
     Without a report, in `calibrated` or beside the networks, or with one about others or another stack: f32 alone.
     """
-    report = _report(calibrated, models)
-    found = [Precision(name) for name, measured in report.get("precisions", {}).items() if measured["offered"]]
-    return (Precision.F32, *(precision for precision in found if precision != Precision.F32 and _is_quick(precision)))
+    return _offered(_report(calibrated, models))
 
 
 def choose(wanted: Precision, calibrated: Path | None, models: Path) -> Precision:
@@ -61,18 +59,7 @@ def choose(wanted: Precision, calibrated: Path | None, models: Path) -> Precisio
     Raises:
         SettingsError: the one wanted is not offered.
     """
-    if wanted is Precision.F32:
-        return wanted
-    possible = offered(calibrated, models)
-    if wanted is Precision.AUTO:
-        speeds = _report(calibrated, models).get("precisions", {})
-        return min(possible, key=lambda precision: speeds.get(precision, {}).get("ensemble_ms", float("inf")))
-    if wanted not in possible:
-        raise SettingsError(
-            f"PRECISION {wanted} is not offered for these networks on this machine:"
-            f" `lesionlens calibrate --data …` measures whether it may be ({' and '.join(possible)} may)"
-        )
-    return wanted
+    return wanted if wanted is Precision.F32 else _choose(wanted, _report(calibrated, models))
 
 
 def sources(wanted: Precision, calibrated: Path | None, models: Path) -> Callable[[str, int, Path], Source]:
@@ -84,12 +71,14 @@ def sources(wanted: Precision, calibrated: Path | None, models: Path) -> Callabl
     Raises:
         SettingsError: the precision wanted is not offered.
     """
-    precision = choose(wanted, calibrated, models)
+    # Read once: whether it is about these networks takes the checksums of all of them.
+    report = {} if wanted is Precision.F32 else _report(calibrated, models)
+    precision = _choose(wanted, report)
     log.info("networks compute in %s (asked for: %s)", precision, wanted)
     plan: Mapping[str, str] = {}
     versions: Mapping[str, int] = {}
     if precision is not Precision.F32:
-        plan = _report(calibrated, models)["precisions"][precision]["networks"]
+        plan = report["precisions"][precision]["networks"]
         versions = {network["name"]: network["version"] for network in _stack(models)["networks"]}
 
     def find(name: str, version: int, folder: Path) -> Source:
@@ -139,6 +128,24 @@ def _stack(models: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise SettingsError(f"{models} has no stack that can be read: {error}") from error
     return stack
+
+
+def _offered(report: Mapping[str, Any]) -> tuple[Precision, ...]:
+    found = [Precision(name) for name, measured in report.get("precisions", {}).items() if measured["offered"]]
+    return (Precision.F32, *(precision for precision in found if precision != Precision.F32 and _is_quick(precision)))
+
+
+def _choose(wanted: Precision, report: Mapping[str, Any]) -> Precision:
+    possible = _offered(report)
+    if wanted is Precision.AUTO:
+        speeds = report.get("precisions", {})
+        return min(possible, key=lambda precision: speeds.get(precision, {}).get("ensemble_ms", float("inf")))
+    if wanted not in possible:
+        raise SettingsError(
+            f"PRECISION {wanted} is not offered for these networks on this machine:"
+            f" `lesionlens calibrate --data …` measures whether it may be ({' and '.join(possible)} may)"
+        )
+    return wanted
 
 
 def _is_quick(precision: Precision) -> bool:

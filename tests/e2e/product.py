@@ -108,13 +108,19 @@ class Product:
         return self.process.wait(STOPPED_WITHIN_S + 5)
 
     def kill(self) -> None:
-        """Ends whatever is left, without ceremony."""
+        """Ends whatever is left, without ceremony, and waits for its end: the folder may be deleted then."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-        for process in self.processes():
+        left = set(self.processes())
+        for process in tuple(left):
+            # PostgreSQL's workers name no folder, and write on for a moment when their parent is killed.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.update(process.children(recursive=True))
+        for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        psutil.wait_procs(left, STOPPED_WITHIN_S)
 
     def processes(self) -> list[psutil.Process]:
         """Every living process that was started for this product, whoever is its parent by now."""

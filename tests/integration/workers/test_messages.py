@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 import redis
-import tenacity
 from sqlalchemy import text
 
 from services.analysis.doorbell import SOCKET_TIMEOUT_S, Doorbell, make_celery
 from services.analysis.record import AnalysisRecord, Submission
 from services.analysis.settings import load_settings
 from services.analysis.states import PREPARE, AnalysisState
+from tests.e2e.product import ROOT, eventually
 
-ROOT = Path(__file__).resolve().parents[3]
+#: Seconds in which a worker has started, or has come back.
+WITHIN_S = 60
 
 
 class Trap:
@@ -77,12 +78,6 @@ def doorbell(redis_url):
     return Doorbell(make_celery(load_settings({"REDIS_URL": redis_url}), "test"), redis_url)
 
 
-def eventually(check):
-    for attempt in tenacity.Retrying(stop=tenacity.stop_after_delay(60), wait=tenacity.wait_fixed(0.1)):
-        with attempt:
-            assert check()
-
-
 @pytest.mark.slow
 def test_a_pickle_is_refused_unopened_by_the_real_worker(engine, redis_url, doorbell, tmp_path, request):
     trap = tmp_path / "opened"
@@ -96,7 +91,7 @@ def test_a_pickle_is_refused_unopened_by_the_real_worker(engine, redis_url, door
     # After the pickle, an honest message: its analysis fails for want of a photograph, which shows that it was heard.
     doorbell.ring(PREPARE, analysis_id)
     log = request.getfixturevalue("worker_log")
-    eventually(lambda: record.find(analysis_id).state is AnalysisState.FAILED)
+    eventually(lambda: record.find(analysis_id).state is AnalysisState.FAILED, WITHIN_S)
     assert not trap.exists()
     assert b"refus" in log.read_bytes().lower() or b"disabled" in log.read_bytes().lower()
 
@@ -110,13 +105,13 @@ def test_a_worker_that_could_not_acknowledge_goes_on_listening(engine, redis_url
         holding.execute(text("SELECT FROM analysis WHERE id = :id FOR UPDATE"), {"id": first})
         doorbell.ring(PREPARE, first)
         waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        eventually(lambda: holding.execute(waiting).scalar_one())
+        eventually(lambda: holding.execute(waiting).scalar_one(), WITHIN_S)
         queue.client_pause(round((SOCKET_TIMEOUT_S + 1) * 1_000), all=True)
     # The lock is gone: the task ends while Redis does not answer.
-    eventually(lambda: b"Couldn't ack" in worker_log.read_bytes())
-    eventually(doorbell.answers)
+    eventually(lambda: b"Couldn't ack" in worker_log.read_bytes(), WITHIN_S)
+    eventually(doorbell.answers, WITHIN_S)
     doorbell.ring(PREPARE, second)
-    eventually(lambda: record.find(second).state is AnalysisState.FAILED)
+    eventually(lambda: record.find(second).state is AnalysisState.FAILED, WITHIN_S)
 
 
 def test_celery_takes_and_sends_nothing_but_json():
