@@ -2,7 +2,7 @@
 
 Every network takes RGB in 0–255 and scales inside. All four end in global average pooling and one dense layer, so the
 class activation map (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization") is exact and free.
-Only the Keras API is used here: TensorFlow, JAX and PyTorch backends all work.
+Only the Keras API is used here: TensorFlow, JAX and PyTorch backends all work, the first with a quicker batch norm.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from training.batch_norm import in_one_pass
 from training.vocabulary import BENIGN_INDICES, CLASSES, MALIGNANT_INDICES
 
 NETWORKS: tuple[str, ...] = ("mobilenet", "densenet121", "densenet169", "nasnetmobile")
@@ -70,11 +71,7 @@ def _backbone(name: str, size_px: int) -> Any:
         "densenet169": keras.applications.DenseNet169,
         "nasnetmobile": keras.applications.NASNetMobile,
     }[name]
-    backbone = builder(weights=None, include_top=False, input_shape=shape)
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = _BATCH_NORM_MOMENTUM
-    return backbone
+    return in_one_pass(builder(weights=None, include_top=False, input_shape=shape), _BATCH_NORM_MOMENTUM)
 
 
 def _scaling(name: str) -> Any:

@@ -45,7 +45,7 @@ def published_network(name: str, folder: Path) -> Network:
     constants = _constants(folder)
     size = next((int(value[0]) for node, value in constants if node == _SIZE), SERVING_SIZE_PX)
     stored = [value for node, value in constants if node.endswith(_WEIGHT)]
-    network = build_network(name, size)
+    network = _in_single_precision(name, size)
     order = _order_of_weights(network)
     shapes = [tuple(network.classifier.weights[position].shape) for position in order]
     if [value.shape for value in stored] != shapes:
@@ -58,6 +58,16 @@ def published_network(name: str, folder: Path) -> Network:
     if not apart <= _TOLERANCE:
         raise NotPublishedHereError(f"{folder}, read back as {name}, answers differently (logits {apart:.3g} apart)")
     return network
+
+
+def _in_single_precision(name: str, size_px: int) -> Network:
+    """Return a new network that computes as the SavedModel does, whatever the training around it computes in."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        return build_network(name, size_px)
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 def _constants(folder: Path) -> list[tuple[str, Array]]:

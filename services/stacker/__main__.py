@@ -27,12 +27,14 @@ def main() -> None:
     """Waits for the networks as long as it takes; refuses to start (exit 1) when a version does not fit."""
     settings = load_settings()
     configure_logging(settings, "stacker")
-    try:
-        _require_fitting_networks(settings)
-    except LesionLensError as error:
-        structlog.get_logger(__name__).critical("refusing to start", why=error.detail, advice=error.advice)
+    # In a process of its own, so that this one never has a gRPC thread: none could live on in the worker's forks, and
+    # none can start another one while `execv` is under way, which Linux refuses and gRPC reports on standard error.
+    check = os.fork()
+    if not check:
+        sys.exit(_check(settings))
+    _, status = os.waitpid(check, 0)
+    if status:
         sys.exit(1)
-    # Replaces this process, so that no gRPC thread of the check lives on in the worker's forks.
     os.execv(
         sys.executable,
         [
@@ -44,14 +46,26 @@ def main() -> None:
     )  # fmt: skip
 
 
-def _require_fitting_networks(settings: Settings) -> None:
+def _check(settings: Settings) -> int:
+    """Returns the exit code of the check, which says by itself why it refuses."""
+    try:
+        _require_fitting_networks(settings, asked_by=os.getppid())
+    except LesionLensError as error:
+        structlog.get_logger(__name__).critical("refusing to start", why=error.detail, advice=error.advice)
+        return 1
+    return 0
+
+
+def _require_fitting_networks(settings: Settings, asked_by: int) -> None:
+    """Waits until every network answers, or nobody waits for the check any more."""
     stack = load_stack(settings.models_dir / STACK_FILE)
     with RemoteEnsemble(settings.serving_addresses()) as networks:
-        while True:
-            served = networks.served_versions(timeout_s=2.0)
-            if all(served.values()):
-                break
+        served = networks.served_versions(timeout_s=2.0)
+        while not all(served.values()):
+            if os.getppid() != asked_by:
+                return
             time.sleep(POLL_S)
+            served = networks.served_versions(timeout_s=2.0)
     for name, version in stack.versions.items():
         if version not in served[name]:
             raise ModelMismatchError(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -334,3 +335,44 @@ def failed() -> Callable[[Callable[[], Any]], CallFailedError]:
         return caught.value
 
     return run
+
+
+class FakeServers:
+    """In-process gRPC servers that answer Predict and GetModelStatus with functions of a test's own."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, grpc.Server] = {}
+
+    @property
+    def addresses(self) -> list[str]:
+        return list(self._servers)
+
+    def __call__(self, predict=None, status=None) -> str:
+        server = grpc.server(futures.ThreadPoolExecutor(4))
+        for service, method, function, request in (
+            (wire.PREDICTION_SERVICE, "Predict", predict, wire.PredictRequest),
+            (wire.MODEL_SERVICE, "GetModelStatus", status, wire.GetModelStatusRequest),
+        ):
+            if function:
+                handler = grpc.unary_unary_rpc_method_handler(
+                    function, request.FromString, lambda message: message.SerializeToString()
+                )
+                server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: handler})])
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        self._servers[address] = server
+        return address
+
+    def kill(self, address: str) -> None:
+        self._servers[address].stop(0)
+
+    def close(self) -> None:
+        for address in self._servers:
+            self.kill(address)
+
+
+@pytest.fixture
+def fake():
+    servers = FakeServers()
+    yield servers
+    servers.close()

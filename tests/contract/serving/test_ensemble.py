@@ -4,7 +4,6 @@ import multiprocessing
 import socket
 import threading
 import time
-from concurrent import futures
 
 import grpc
 import numpy as np
@@ -17,47 +16,6 @@ from serving.in_process import LocalEnsemble
 from serving.tensors import to_proto_values
 
 DEADLINE_S = 60.0
-
-
-class FakeServers:
-    """In-process gRPC servers that answer Predict and GetModelStatus with functions of a test's own."""
-
-    def __init__(self) -> None:
-        self._servers: dict[str, grpc.Server] = {}
-
-    @property
-    def addresses(self) -> list[str]:
-        return list(self._servers)
-
-    def __call__(self, predict=None, status=None) -> str:
-        server = grpc.server(futures.ThreadPoolExecutor(4))
-        for service, method, function, request in (
-            (wire.PREDICTION_SERVICE, "Predict", predict, wire.PredictRequest),
-            (wire.MODEL_SERVICE, "GetModelStatus", status, wire.GetModelStatusRequest),
-        ):
-            if function:
-                handler = grpc.unary_unary_rpc_method_handler(
-                    function, request.FromString, lambda message: message.SerializeToString()
-                )
-                server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: handler})])
-        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-        server.start()
-        self._servers[address] = server
-        return address
-
-    def kill(self, address: str) -> None:
-        self._servers[address].stop(0)
-
-    def close(self) -> None:
-        for address in self._servers:
-            self.kill(address)
-
-
-@pytest.fixture
-def fake():
-    servers = FakeServers()
-    yield servers
-    servers.close()
 
 
 def answer(count: int = 1, version: int = 5, logit: float = 0.25):

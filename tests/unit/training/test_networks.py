@@ -102,3 +102,35 @@ assert published_familiarity(models) == score
 (models / "stack.json").write_text(json.dumps({{"networks": published, "out_of_distribution": None}}))
 assert published_familiarity(models) is None
 """)
+
+
+def test_batch_norm_in_one_pass_is_keras_own():
+    run("""
+import keras, numpy as np, tensorflow as tf
+from training.batch_norm import OnePassBatchNormalization
+from training.networks import build_network
+rng = np.random.default_rng(0)
+features = tf.constant(rng.normal(3.0, 2.0, (32, 7, 7, 5)), tf.float32)
+wanted = tf.constant(rng.normal(size=(32, 7, 7, 5)), tf.float32)
+def learnt(layer):
+    layer.build(features.shape)
+    layer.gamma.assign([1.0, 2.0, 0.5, -1.0, 1.0])
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        out = layer(features, training=True)
+        loss = tf.reduce_sum(out * wanted)
+    gradients = tape.gradient(loss, [features, *layer.trainable_variables])
+    return [out, *gradients, layer.moving_mean, layer.moving_variance, layer(features, training=False)]
+one, own = learnt(OnePassBatchNormalization(momentum=0.9)), learnt(keras.layers.BatchNormalization(momentum=0.9))
+for a, b in zip(one, own, strict=True):
+    assert np.abs(np.asarray(a) - np.asarray(b)).max() < 2e-3, (a, b)
+# It is what the networks are made of, and its operation is the one that runs.
+norms = [l for l in build_network("mobilenet", 64).backbone.layers if isinstance(l, keras.layers.BatchNormalization)]
+assert norms and all(isinstance(l, OnePassBatchNormalization) for l in norms)
+def operations(layer):
+    layer.build(features.shape)
+    graph = tf.function(lambda x: layer(x, training=True)).get_concrete_function(features).graph
+    return {operation.type for operation in graph.get_operations()}
+assert "FusedBatchNormV3" in operations(OnePassBatchNormalization())
+assert "FusedBatchNormV3" not in operations(keras.layers.BatchNormalization())
+""")
