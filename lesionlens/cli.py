@@ -31,6 +31,7 @@ _ELSEWHERE = {
     "feedback": ("lesionlens.feedback", "feedback_command", "Write photographs that may be used for training."),
     "models": ("lesionlens.models", "models_command", "Which versions of the networks answer; the way back."),
     "train": ("training.commands", "train", "Train the four networks and the stack."),
+    "ablate": ("training.commands", "ablate", "Measure what each part of a recipe is worth."),
     "evaluate": ("training.commands", "evaluate", "Measure networks and stack on labelled images."),
     "calibrate": ("training.commands", "calibrate", "Measure which precisions networks may compute in."),
     "export": ("training.commands", "export", "Write SavedModels and stack.json."),

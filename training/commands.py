@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ Log = Callable[[str], None]
 NETWORKS: tuple[str, ...] = ("mobilenet", "densenet121", "densenet169", "nasnetmobile")
 
 _RECIPES = Path(__file__).with_name("recipes.json")
+_ABLATION = Path(__file__).with_name("ablation.json")
 _MODELS = Path(__file__).parent.parent / "serving" / "models"
 
 
@@ -34,7 +36,7 @@ def training_data(corpus: Corpus, recipe: Recipe) -> TrainingData:
     from training.finetuning import TrainingData
 
     positions = corpus.positions("train")
-    weights = sampling_weights([corpus.samples[i] for i in positions], recipe.source_factors)
+    weights = sampling_weights([corpus.samples[i] for i in positions], recipe.source_factors, recipe.balance)
     return TrainingData(
         pixels=corpus.images.pixels,
         allowed=corpus.allowed,
@@ -159,6 +161,38 @@ def measure_release(
         write_json(models / "stack.json", {**content, "metrics": summary(measured)})
 
 
+def measure_parts(
+    data: Path,
+    runs: Path,
+    recipe: Recipe,
+    *,
+    report: Path,
+    weights: Path | None = None,
+    cache: Path | None = None,
+    log: Log = click.echo,
+) -> None:
+    """Train a recipe with everything and without each part, compare them, and write the table.
+
+    Every training lies in a folder of its own in ``runs`` and is not repeated by a second call.
+    """
+    from training.ablation import compared, markdown, variants
+    from training.finetuning import train_network
+
+    corpus = open_corpus(data, cache)
+    recipes = variants(recipe)
+    files = {}
+    for name, variant in recipes.items():
+        log(name)
+        folder = runs / re.sub(r"\W+", "-", name)
+        start = _start(recipe.network, weights, None)
+        files[name] = train_network(variant, training_data(corpus, variant), folder, start=start, log=log, verbose=0)
+    data_of_all = training_data(corpus, recipe)
+    table = markdown(compared(recipes, files, data_of_all), recipe, len(data_of_all.validation))
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(table, encoding="utf-8")
+    log(table)
+
+
 _existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 _folder = click.Path(file_okay=False, path_type=Path)
 _data = click.option("--data", required=True, type=_existing_folder, help="Folder of labelled images.")
@@ -217,6 +251,33 @@ def train(
         train_networks(data, runs, recipes, weights=weights, published=published, cache=cache, verbose=1)
     except LesionLensError as error:
         raise click.ClickException(f"{error.detail}. {error.advice}") from error
+
+
+@click.command()
+@_data
+@_runs
+@_cache
+@click.option("--weights", type=_existing_folder, help="Folder of <network>_imagenet_notop.npz to start from.")
+@click.option(
+    "--recipe",
+    "recipe_file",
+    default=_ABLATION,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON list of one recipe. Default: a short training of MobileNet with everything switched on.",
+)
+@click.option(
+    "--report",
+    default=Path("docs/ablation.md"),
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The table, as Markdown.",
+)
+def ablate(
+    *, data: Path, runs: Path, cache: Path | None, weights: Path | None, recipe_file: Path, report: Path
+) -> None:
+    """Measure what each part of a recipe is worth, by training without it; an interrupted one resumes."""
+    (recipe,) = read_recipes(recipe_file)
+    measure_parts(data, runs, recipe, report=report, weights=weights, cache=cache)
 
 
 @click.command()

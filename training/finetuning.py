@@ -157,7 +157,7 @@ class _Pace(keras.callbacks.Callback):  # type: ignore[misc]
             self._last_saved = time.monotonic()
 
 
-def _predict(model: Any, pixels: Array, positions: Sequence[int] | Array, size_px: int, batch: int) -> Array:
+def predict(model: Any, pixels: Array, positions: Sequence[int] | Array, size_px: int, batch: int) -> Array:
     """Run a model over the squares at ``positions``, whole and unturned, at ``size_px``."""
     answers = []
     for start in range(0, len(positions), batch):
@@ -178,7 +178,7 @@ def malignant_auc(class_logits: Array, malignant: Array) -> float:
 def _checked(network: Network, data: TrainingData, recipe: Recipe) -> float:
     """Return the malignant AUC on a part of the validation images, to see early when a training goes wrong."""
     positions = data.validation[:: max(len(data.validation) // _CHECKED_IMAGES, 1)]
-    logits = _predict(network.classifier, data.pixels, positions, network.size_px, recipe.batch)
+    logits = predict(network.classifier, data.pixels, positions, network.size_px, recipe.batch)
     malignant = data.malignant[positions]
     # A user's small folder may have no malignant, or no benign, image on its validation side.
     return malignant_auc(logits, malignant) if 0 < malignant.sum() < len(malignant) else math.nan
@@ -310,12 +310,12 @@ def _with_better_head(
     varied = np.stack([augment(data.pixels[i], size, rng, recipe.augmentation) for i in chosen])
     embeddings = np.concatenate(
         [
-            _predict(pooled, data.pixels, chosen, size, recipe.batch),
-            _predict(pooled, varied, np.arange(len(chosen)), size, recipe.batch),
+            predict(pooled, data.pixels, chosen, size, recipe.batch),
+            predict(pooled, varied, np.arange(len(chosen)), size, recipe.batch),
         ]
     )
     weights = np.where(malignant, 0.5 / malignant.sum(), 0.5 / (~malignant).sum())
-    validation = _predict(pooled, data.pixels, data.validation, size, recipe.batch)
+    validation = predict(pooled, data.pixels, data.validation, size, recipe.batch)
     before = malignant_auc(validation @ np.asarray(head.kernel) + np.asarray(head.bias), checked)
     twice = np.concatenate([data.allowed[chosen]] * 2)
     kernel, bias, after, strength = best_head(embeddings, twice, np.concatenate([weights] * 2), validation, checked)

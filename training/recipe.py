@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from training.augmentation import Augmentation
+from training.sampling import Balance
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Recipe:
     dtype_policy: str = "float32"
     seed: int = 20260101
     source_factors: dict[str, float] = field(default_factory=dict)
+    balance: Balance = field(default_factory=Balance)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def as_json(self) -> dict[str, Any]:
@@ -101,6 +103,8 @@ def recipe_from(data: dict[str, Any]) -> Recipe:
         values["phases"] = tuple(Phase(**phase) for phase in values["phases"])
     if "teachers" in values:
         values["teachers"] = tuple(values["teachers"])
+    if "balance" in values:
+        values["balance"] = Balance(**values["balance"])
     if "augmentation" in values:
         values["augmentation"] = Augmentation(**values["augmentation"])
     return Recipe(**values)

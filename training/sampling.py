@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,34 @@ from training.vocabulary import MALIGNANT
 _LARGEST_OVERSAMPLING = 8.0
 
 
+# A source's, and inside a side a diagnosis', share is its size to this power: 1 leaves the natural shares, 0 makes
+# them equal.
+_SOURCE_EXPONENT = 0.5
+_DIAGNOSIS_EXPONENT = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What is drawn more evenly than it comes; every part can be switched off.
+
+    ``sources``: large ones count by the square root of their size. ``sides``: malignant and benign share equally in
+    each source, so that the source gives no hint of the answer. ``diagnoses``: by size to the power 0.6 in each side.
+    """
+
+    sources: bool = True
+    sides: bool = True
+    diagnoses: bool = True
+
+
 def sampling_weights(
-    samples: Sequence[Sample],
-    source_factors: Mapping[str, float] | None = None,
-    source_exponent: float = 0.5,
-    class_exponent: float = 0.6,
+    samples: Sequence[Sample], source_factors: Mapping[str, float] | None = None, balance: Balance = Balance()
 ) -> np.ndarray[Any, Any]:
     """Return the probability of drawing each sample, adding to one.
 
-    A source's share is its size to the power ``source_exponent`` times its factor. Inside a source, the malignant
-    and the benign side share equally, so that the source gives no hint of the answer; inside a side, a diagnosis'
-    share is its size to the power ``class_exponent`` (1 leaves the natural shares, 0 makes them equal).
+    ``source_factors`` multiply the shares of sources.
     """
+    source_exponent = _SOURCE_EXPONENT if balance.sources else 1.0
+    class_exponent = _DIAGNOSIS_EXPONENT if balance.diagnoses else 1.0
     factors = source_factors or {}
     diagnoses = [s.term.diagnosis or s.term.verdict.value for s in samples]
     weights = np.zeros(len(samples))
@@ -44,6 +61,7 @@ def sampling_weights(
                 drawn[of_class] = float(of_class.sum()) ** (class_exponent - 1.0)
             drawn /= drawn.sum()
             drawn = np.minimum(drawn, _LARGEST_OVERSAMPLING / on_side.sum())
-            weights += share / len(present) * drawn / drawn.sum()
+            of_side = 1.0 / len(present) if balance.sides else on_side.sum() / of_source.sum()
+            weights += share * of_side * drawn / drawn.sum()
     total: np.ndarray[Any, Any] = weights / weights.sum()
     return total

@@ -115,6 +115,28 @@ except NotPublishedHereError as error:
     assert "holds no densenet121 that `lesionlens export` wrote" in python(refused)
 
 
+def test_a_part_of_a_recipe_is_measured_by_training_without_it(folder, tmp_path):
+    off = {"label_smoothing": 0, "binary_weight": 0, "average_momentum": 0, "dropout": 0}
+    off["balance"] = dict.fromkeys(("sources", "sides", "diagnoses"), False)
+    off["augmentation"] = dict.fromkeys(
+        ("crop", "colour", "sharpness", "compression", "noise", "cutout", "hair"), False
+    )
+    recipe = {"network": "mobilenet", "phases": [{"size_px": 32, "share": 1.0}], "epochs": 1, "epoch_images": 32} | off
+    (tmp_path / "recipe.json").write_text(json.dumps([recipe]))
+    arguments = ["ablate", "--data", folder, "--runs", tmp_path / "runs", "--cache", tmp_path / "cache"]
+    arguments += ["--recipe", tmp_path / "recipe.json", "--report", tmp_path / "table.md"]
+
+    lesionlens(*arguments)
+
+    rows = [line.split("|")[1].strip() for line in (tmp_path / "table.md").read_text().splitlines() if "–" in line]
+    assert rows == ["everything", "everything, another seed", "without augmentation: turns"]
+    trained = {file.parent.parent.name: json.loads(file.read_text()) for file in tmp_path.glob("runs/*/*/recipe.json")}
+    assert trained["everything"]["augmentation"]["turns"]
+    assert not trained["without-augmentation-turns"]["augmentation"]["turns"]
+    # A second call measures what there is.
+    assert lesionlens(*arguments).count("already trained") == 3
+
+
 def test_weights_of_imagenet_and_published_ones_are_two_different_starts(folder, tmp_path):
     starts = ["--weights", str(tmp_path), "--published", str(tmp_path)]
     command = [sys.executable, "-m", "lesionlens", "train", "--data", str(folder), *starts]

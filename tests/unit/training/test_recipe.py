@@ -6,6 +6,7 @@ import pytest
 
 from training.commands import NETWORKS
 from training.recipe import Phase, Recipe, read_recipes, recipe_from
+from training.sampling import Balance
 
 
 def test_the_published_recipes_train_all_four_networks_and_teachers_first():
@@ -22,8 +23,15 @@ def test_the_published_recipes_train_all_four_networks_and_teachers_first():
 
 
 def test_a_recipe_survives_json():
-    recipe = recipe_from({"network": "mobilenet", "phases": [{"size_px": 96, "share": 1.0}], "minutes": 2})
+    data = {
+        "network": "mobilenet",
+        "phases": [{"size_px": 96, "share": 1.0}],
+        "minutes": 2,
+        "balance": {"sides": False},
+    }
+    recipe = recipe_from(data)
     assert recipe.phases == (Phase(96, 1.0),)
+    assert recipe.balance == Balance(sides=False)
     assert recipe_from(json.loads(json.dumps(recipe.as_json()))) == recipe
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.samples import Sample
-from training.sampling import sampling_weights
+from training.sampling import Balance, sampling_weights
 
 
 def samples_of(source, **counts):
@@ -34,3 +34,22 @@ def test_a_rare_class_is_drawn_more_often_than_a_common_one_but_not_endlessly():
     common, rare = weights[0], weights[2000]
     assert rare > common
     assert rare * 2002 / weights[:2002].sum() < 10
+
+
+@pytest.mark.parametrize(
+    ("balance", "malignant", "of_a", "melanoma_among_malignant"),
+    [
+        (Balance(sources=False), 0.5, 0.8, None),
+        (Balance(sides=False, sources=False), 0.25, 0.8, None),
+        (Balance(diagnoses=False, sources=False, sides=False), 0.25, 0.8, 0.9),
+    ],
+)
+def test_what_is_not_balanced_is_drawn_as_it_comes(balance, malignant, of_a, melanoma_among_malignant):
+    samples = samples_of("a", mel=90, bcc=10, nv=300) + samples_of("b", mel=25, nv=75)
+
+    weights = sampling_weights(samples, balance=balance)
+
+    assert weights[[s.label == "malignant" for s in samples]].sum() == pytest.approx(malignant)
+    assert weights[[s.source == "a" for s in samples]].sum() == pytest.approx(of_a)
+    if melanoma_among_malignant is not None:
+        assert weights[:90].sum() / weights[:100].sum() == pytest.approx(melanoma_among_malignant)
