@@ -86,8 +86,8 @@ def worth(name: str, answered: tuple[Array, Array], everything: Array, malignant
     for _ in range(_RESAMPLES):
         drawn = rng.integers(len(malignant), size=len(malignant))
         if 0 < malignant[drawn].sum() < len(drawn):
-            pair = (roc_auc_score(malignant[drawn], score[drawn]) for score in (logits, everything))
-            differences.append(next(pair) - next(pair))
+            of_this, of_all = (roc_auc_score(malignant[drawn], score[drawn]) for score in (logits, everything))
+            differences.append(of_this - of_all)
     low, high = np.quantile(differences, (0.025, 0.975))
     threshold = threshold_at_sensitivity(logits, malignant, SENSITIVITY_HIGH)
     auc = auc_with_interval(logits, malignant)
