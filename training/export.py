@@ -18,7 +18,7 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, tensor_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from training.networks import SERVING_SIZE_PX, Network, assign_weights
+from training.networks import SERVING_SIZE_PX, Network
 
 # Constants below this many elements stay in single precision: they save nothing, and batch-norm statistics are small.
 _HALF_FROM_ELEMENTS = 1024
@@ -102,14 +102,6 @@ def write_saved_model(network: Network, folder: Path) -> str:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
     return sha256(folder / "saved_model.pb")
-
-
-def assign_halved(network: Network, values: list[np.ndarray[Any, Any]]) -> None:
-    """Assign weights, kernels rounded to half precision: then Keras answers what the exported graph answers."""
-    rounded = [
-        v.astype(np.float16).astype(np.float32) if v.ndim >= 2 and v.size >= _HALF_FROM_ELEMENTS else v for v in values
-    ]
-    assign_weights(network, rounded)
 
 
 def write_warm_up(folder: Path, model_name: str) -> None:

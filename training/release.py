@@ -63,11 +63,12 @@ def export_network(name: str, weights: Path, size_px: int, folder: Path) -> str:
     """Write one trained network as a SavedModel with its warm-up request; return its SHA-256."""
     import keras
 
-    from training.export import assign_halved, write_saved_model, write_warm_up
+    from training.export import write_saved_model, write_warm_up
+    from training.rounding import assign_rounded
 
     keras.config.set_dtype_policy("float32")
     network = build_network(name, size_px)
-    assign_halved(network, load_weights(weights))
+    assign_rounded(network, load_weights(weights))
     digest = write_saved_model(network, folder)
     write_warm_up(folder, name)
     return digest

@@ -64,11 +64,12 @@ def test_the_exported_network_answers_what_keras_and_openvino_answer(tmp_path):
     run(f"""
 from pathlib import Path
 import numpy as np, openvino
-from training.export import assign_halved, keras_answers, tensorflow_answers, write_saved_model, write_warm_up
+from training.export import keras_answers, tensorflow_answers, write_saved_model, write_warm_up
 from training.networks import build_network, weights_by_position
+from training.rounding import assign_rounded
 for size in (224, 160):
     network = build_network("mobilenet", size)
-    assign_halved(network, weights_by_position(network))
+    assign_rounded(network, weights_by_position(network))
     folder = Path({str(tmp_path)!r}) / str(size)
     write_saved_model(network, folder)
     write_warm_up(folder, "mobilenet")
@@ -133,4 +134,52 @@ def operations(layer):
     return {operation.type for operation in graph.get_operations()}
 assert "FusedBatchNormV3" in operations(OnePassBatchNormalization())
 assert "FusedBatchNormV3" not in operations(keras.layers.BatchNormalization())
+""")
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "densenet121", "nasnetmobile"])
+def test_folding_batch_norm_into_kernels_changes_no_answer(name):
+    run(f"""
+import keras, numpy as np
+from training.networks import build_network
+from training.rounding import fold_batch_norm
+rng = np.random.default_rng(0)
+network = build_network({name!r}, 64)
+for layer in network.backbone.layers:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        sign = np.where(rng.random(layer.gamma.shape) < 0.1, -1, 1)
+        layer.gamma.assign(sign * rng.uniform(0.5, 1.5, layer.gamma.shape))
+        layer.moving_variance.assign(rng.uniform(0.3, 3.0, layer.gamma.shape))
+        layer.moving_mean.assign(rng.normal(0, 0.2, layer.gamma.shape))
+pictures = rng.normal(0, 1, (4, 64, 64, 3)).astype("float32")
+before = np.asarray(network.backbone(pictures, training=False))
+fold_batch_norm(network)
+apart = np.abs(np.asarray(network.backbone(pictures, training=False)) - before)
+assert before.std() > 1e-4 and apart.max() < 1e-3 * np.abs(before).max(), (apart.max(), before.std())
+of_one = [
+    np.allclose(l.gamma / np.sqrt(l.moving_variance + l.epsilon), 1.0, atol=1e-5)
+    for l in network.backbone.layers if isinstance(l, keras.layers.BatchNormalization)
+]
+# All of MobileNet's follow a convolution; of DenseNet121's 121 one in front and one inside each of 58 blocks.
+wanted = {{"mobilenet": 27, "densenet121": 59, "nasnetmobile": 188}}[{name!r}]
+assert sum(of_one) == wanted, sum(of_one)
+""")
+
+
+def test_kernels_are_exported_as_bf16_holds_them():
+    run("""
+import numpy as np
+from training.networks import build_network, weights_by_position
+from training.rounding import assign_rounded, to_bfloat16
+import ml_dtypes
+numbers = np.random.default_rng(0).normal(size=10_000).astype("float32")
+assert (to_bfloat16(numbers) == numbers.astype(ml_dtypes.bfloat16).astype("float32")).all()
+network = build_network("mobilenet", 64)
+assign_rounded(network, weights_by_position(network))
+kernels = [np.asarray(w) for w in network.classifier.weights if len(w.shape) >= 2]
+assert len(kernels) == 28
+for kernel in kernels:
+    # What is smaller than half precision's smallest normal number has fewer bits there.
+    whole = np.abs(kernel) > 2.0**-14
+    assert (to_bfloat16(kernel)[whole] == kernel[whole]).all()
 """)
