@@ -16,7 +16,7 @@ from enum import StrEnum
 from sqlalchemy import Engine, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from services.analysis.database import database_errors
+from services.analysis.database import database_errors, of_single_statements
 from services.analysis.results import NETWORKS
 from services.analysis.tables import CircuitRow
 
@@ -41,7 +41,7 @@ class Circuits:
 
     def states(self) -> Mapping[str, CircuitState]:
         """The state of each network's circuit, in the order of the networks."""
-        with database_errors(), self.engine.begin() as connection:
+        with database_errors(), of_single_statements(self.engine).connect() as connection:
             rows = connection.execute(
                 select(CircuitRow.network, CircuitRow.failures, CircuitRow.open_until.is_not(None))
             ).all()
@@ -62,7 +62,8 @@ class Circuits:
 
     def record(self, answered: Collection[str], unanswered: Collection[str]) -> None:
         """Counts what came of one question to the networks."""
-        with database_errors(), self.engine.begin() as connection:
+        engine = self.engine if unanswered else of_single_statements(self.engine)
+        with database_errors(), engine.begin() as connection:
             connection.execute(
                 update(CircuitRow)
                 .where(CircuitRow.network.in_(answered), CircuitRow.failures > 0, CircuitRow.open_until.is_(None))

@@ -27,8 +27,10 @@ from sqlalchemy import (
     Select,
     String,
     Update,
+    Values,
     and_,
     cast,
+    column,
     delete,
     exists,
     false,
@@ -39,11 +41,12 @@ from sqlalchemy import (
     true,
     tuple_,
     update,
+    values,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from services.analysis.database import database_errors
+from services.analysis.database import database_errors, of_single_statements
 from services.analysis.errors import (
     AnalysisFinishedError,
     AnalysisGoneError,
@@ -64,7 +67,7 @@ from services.analysis.results import (
 )
 from services.analysis.states import STAGES, TERMINAL_STATES, AnalysisState, Stage, stage_of
 from services.analysis.tables import AnalysisRow, ApiKeyRow, BatchRow, DeadLetterRow, FeedbackRow, PredictionRow
-from services.analysis.webhooks import note_ended
+from services.analysis.webhooks import messages_of, note_ended
 
 #: Channel on which every change of an analysis is announced; the payload is its id, and GOES_ON behind it where the
 #: analysis certainly did not end, so that nobody who waits for its end need look.
@@ -229,7 +232,8 @@ class AnalysisRecord:
             DailyQuotaError: the API key sent as many as it may today; nothing was recorded.
         """
         idempotency_key_digest = self._own(submission.idempotency_key_digest)
-        with self._transaction() as connection:
+        counts = self._api_key_id is not None
+        with self._transaction() if counts else self._statement() as connection:
             inserted = connection.execute(
                 upsert(AnalysisRow)
                 .values(
@@ -246,16 +250,13 @@ class AnalysisRecord:
                     api_key_id=self._api_key_id,
                 )
                 .on_conflict_do_nothing(index_elements=["idempotency_key_digest"])
-                .returning(AnalysisRow.id)
+                .returning(*AnalysisRow.__table__.columns)
             ).first()
             if inserted is not None:
                 self._keep_to_quota(connection)
-            rows = select(AnalysisRow)
-            if idempotency_key_digest is None:
-                rows = rows.where(AnalysisRow.id == submission.analysis_id)
-            else:
-                rows = rows.where(AnalysisRow.idempotency_key_digest == idempotency_key_digest)
-            analysis = _analyses(connection, rows)[0]
+                return _analysis(inserted, ())
+            same_key = AnalysisRow.idempotency_key_digest == idempotency_key_digest
+            analysis = _analyses(connection, select(AnalysisRow).where(same_key))[0]
         if (analysis.upload_digest, *_options(analysis)) != (submission.upload_digest, *_options(submission)):
             raise IdempotencyMismatchError("The key was used before, with another photograph or other options.")
         return analysis
@@ -350,7 +351,7 @@ class AnalysisRecord:
             AnalysisNotFoundError: there never was one with this id, or it is another key's.
             AnalysisGoneError: it was deleted.
         """
-        with self._transaction() as connection:
+        with self._statement() as connection:
             rows = select(AnalysisRow).where(AnalysisRow.id == analysis_id, self._visible())
             analyses = _analyses(connection, rows)
         if not analyses:
@@ -361,7 +362,7 @@ class AnalysisRecord:
 
     def waiting_ahead(self, analysis: Analysis) -> int:
         """How many analyses that are not yet finished were accepted before this one."""
-        with self._transaction() as connection:
+        with self._statement() as connection:
             count = connection.execute(
                 select(func.count())
                 .select_from(AnalysisRow)
@@ -553,7 +554,7 @@ class AnalysisRecord:
         """
         claimable = _claimable(analysis_id, stage)
         token = uuid.uuid4()
-        with self._transaction() as connection:
+        with self._statement() as connection:
             claimed = (
                 update(AnalysisRow)
                 .where(claimable, AnalysisRow.deliveries < max_deliveries, ~_too_late())
@@ -591,6 +592,7 @@ class AnalysisRecord:
                     time_left_s=None if row.time_left_s is None else float(row.time_left_s),
                     explain=row.explain,
                 )
+        with self._transaction() as connection:
             hopeless = (AnalysisRow.deliveries >= max_deliveries, TOO_MANY_DELIVERIES), (_too_late(), OUT_OF_TIME)
             for condition, reason in hopeless:
                 exhausted = connection.execute(
@@ -614,7 +616,7 @@ class AnalysisRecord:
             "preparation": dict(preparation),
             **_NO_LEASE,
         }
-        with self._transaction() as connection:
+        with self._statement() as connection:
             advanced = _under_lease(lease, values).returning(AnalysisRow.id).cte("advanced")
             if connection.execute(select(_told(lease.analysis_id, GOES_ON)).select_from(advanced)).first() is None:
                 raise LeaseLostError
@@ -654,39 +656,34 @@ class AnalysisRecord:
         return changed is not None
 
     def finish(self, lease: Lease, result: Result) -> None:
-        """Ends the analysis with its result; the row and the four predictions are one transaction."""
-        with self._transaction() as connection:
-            _write_under_lease(
-                connection,
-                lease,
-                {
-                    "state": AnalysisState.DONE,
-                    "finished_at": func.now(),
-                    "due_at": None,
-                    "probability": result.probability,
-                    "band": result.band,
-                    "classes": dict(result.classes),
-                    "attention": [list(row) for row in result.attention],
-                    "model_version": result.model_version,
-                    "explanation": asdict(result.explanation) if result.explanation else None,
-                    **_NO_LEASE,
-                    **_doubted(result.doubts),
-                },
-            )
-            connection.execute(
-                insert(PredictionRow),
-                [
-                    {
-                        "analysis_id": lease.analysis_id,
-                        "network": opinion.name,
-                        "version": opinion.version,
-                        "logit": opinion.logit,
-                        "probability": opinion.probability,
-                    }
-                    for opinion in result.networks
-                ],
-            )
-            _ended(connection, lease.analysis_id)
+        """Ends the analysis with its result; row, four predictions and messages are one statement, one round trip."""
+        ended = {
+            "state": AnalysisState.DONE,
+            "finished_at": func.now(),
+            "due_at": None,
+            "probability": result.probability,
+            "band": result.band,
+            "classes": dict(result.classes),
+            "attention": [list(row) for row in result.attention],
+            "model_version": result.model_version,
+            "explanation": asdict(result.explanation) if result.explanation else None,
+            **_NO_LEASE,
+            **_doubted(result.doubts),
+        }
+        done = _under_lease(lease, ended).returning(AnalysisRow.id, AnalysisRow.state, AnalysisRow.api_key_id)
+        done_now = done.cte("done_now")
+        opinions = _opinions(result.networks)
+        predictions = insert(PredictionRow).from_select(
+            ["analysis_id", *_OPINION], select(done_now.c.id, opinions).join_from(done_now, opinions, true())
+        )
+        told = (
+            select(_told(lease.analysis_id))
+            .select_from(done_now)
+            .add_cte(predictions.cte("predictions"), messages_of(done_now).cte("messages"))
+        )
+        with self._statement() as connection:
+            if connection.execute(told).first() is None:
+                raise LeaseLostError
 
     # --- the sweeper's side -------------------------------------------------------------------------------------
 
@@ -773,6 +770,12 @@ class AnalysisRecord:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         with database_errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _statement(self) -> Iterator[Connection]:
+        """For one statement, which needs no transaction around it, and for reading."""
+        with database_errors(), of_single_statements(self._engine).connect() as connection:
             yield connection
 
     @property
@@ -919,6 +922,17 @@ def _under_lease(lease: Lease, values: Mapping[str, Any]) -> Update:
         update(AnalysisRow)
         .where(AnalysisRow.id == lease.analysis_id, AnalysisRow.lease_token == lease.token)
         .values({"updated_at": func.now(), **values})
+    )
+
+
+#: Columns of a prediction that say what a network answered.
+_OPINION = ("network", "version", "logit", "probability")
+
+
+def _opinions(opinions: Sequence[NetworkOpinion]) -> Values:
+    columns = (column(name, PredictionRow.__table__.columns[name].type) for name in _OPINION)
+    return values(*columns, name="opinion").data(
+        [tuple(getattr(opinion, "name" if name == "network" else name) for name in _OPINION) for opinion in opinions]
     )
 
 

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, Engine, FromClause, Row, delete, func, insert, literal, select, update
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from services.analysis.database import database_errors
@@ -304,19 +305,23 @@ def _sealed_name(webhook_id: uuid.UUID) -> str:
 
 def note_ended(connection: Connection, analysis_id: uuid.UUID) -> None:
     """Records a message for every webhook of the analysis' API key, if it has ended. Part of its transaction."""
-    messages = (
-        select(
-            func.gen_random_uuid(),
-            WebhookRow.id,
-            AnalysisRow.id,
-            literal("analysis.").concat(AnalysisRow.state.cast(WebhookDeliveryRow.event.type)),
-            func.now(),
-        )
-        .join(WebhookRow, WebhookRow.api_key_id == AnalysisRow.api_key_id)
-        .where(AnalysisRow.id == analysis_id, AnalysisRow.state.in_(ENDS))
+    ended = select(AnalysisRow.id, AnalysisRow.state, AnalysisRow.api_key_id).where(
+        AnalysisRow.id == analysis_id, AnalysisRow.state.in_(ENDS)
     )
+    connection.execute(messages_of(ended.subquery()))
+
+
+def messages_of(ended: FromClause) -> Insert:
+    """Records a message for every webhook of the API keys of `ended` (`id`, `state` and `api_key_id` of analyses)."""
+    messages = select(
+        func.gen_random_uuid(),
+        WebhookRow.id,
+        ended.c.id,
+        literal("analysis.").concat(ended.c.state.cast(WebhookDeliveryRow.event.type)),
+        func.now(),
+    ).join_from(ended, WebhookRow, WebhookRow.api_key_id == ended.c.api_key_id)
     columns = ["id", "webhook_id", "analysis_id", "event", "due_at"]
-    connection.execute(upsert(WebhookDeliveryRow).from_select(columns, messages).on_conflict_do_nothing())
+    return upsert(WebhookDeliveryRow).from_select(columns, messages).on_conflict_do_nothing()
 
 
 def _require(connection: Connection, api_key_id: uuid.UUID, webhook_id: uuid.UUID) -> None:
