@@ -198,6 +198,9 @@ _folder = click.Path(file_okay=False, path_type=Path)
 _data = click.option("--data", required=True, type=_existing_folder, help="Folder of labelled images.")
 _cache = click.option("--cache", type=_folder, help="Prepared squares. Default: LESIONLENS_TRAINING_CACHE.")
 _runs = click.option("--runs", default=Path("runs"), show_default=True, type=_folder, help="Weights and curves.")
+_weights = click.option(
+    "--weights", type=_existing_folder, help="Folder of <network>_imagenet_notop.npz to start from."
+)
 _models = click.option("--models", default=_MODELS, type=_folder, help="SavedModels. Default: serving/models.")
 
 
@@ -205,7 +208,7 @@ _models = click.option("--models", default=_MODELS, type=_folder, help="SavedMod
 @_data
 @_runs
 @_cache
-@click.option("--weights", type=_existing_folder, help="Folder of <network>_imagenet_notop.npz to start from.")
+@_weights
 @click.option(
     "--published",
     type=_existing_folder,
@@ -257,7 +260,7 @@ def train(
 @_data
 @_runs
 @_cache
-@click.option("--weights", type=_existing_folder, help="Folder of <network>_imagenet_notop.npz to start from.")
+@_weights
 @click.option(
     "--recipe",
     "recipe_file",
