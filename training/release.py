@@ -50,6 +50,9 @@ _LEAST_OF_A_SIDE = 10
 # Validation pictures that decide at which size a network looks.
 _SIZE_IMAGES = 500
 
+# AUC that a larger picture must gain to be worth its time: less is noise with so many images.
+_GAIN_OF_A_LARGER = 0.003
+
 # A JSON list of plain numbers, spread over lines.
 _NUMBERS = re.compile(r"\[\s+((?:-?[0-9.eE+-]+,?\s+)+)\]")
 
@@ -75,21 +78,26 @@ def export_network(name: str, weights: Path, size_px: int, folder: Path) -> str:
 
 
 def choose_size(corpus: Corpus, name: str, weights: Path, sizes: Sequence[int], log: Log) -> int:
-    """Return the picture size at which a network is best on a part of the validation side."""
+    """Return the smallest picture size at which a network is as good as at any, on a part of the validation side."""
     if len(sizes) == 1:
         return sizes[0]
     positions = corpus.positions("validation")
     positions = positions[:: max(len(positions) // _SIZE_IMAGES, 1)]
     malignant = corpus.malignant[positions]
-    best: dict[int, float] = {}
+    auc: dict[int, float] = {}
     for size in sizes:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / name / "1"
             export_network(name, weights, size, folder)
             answers = run_networks([folder], corpus.images.pixels, positions)
-        best[size] = auc_with_interval(malignant_logits(answers.class_logits[0])[:, 0], malignant)[0]
-    log(f"{name}: validation AUC by picture size { ({s: round(a, 4) for s, a in best.items()}) }")
-    return max(best, key=lambda s: best[s])
+        auc[size] = auc_with_interval(malignant_logits(answers.class_logits[0])[:, 0], malignant)[0]
+    log(f"{name}: validation AUC by picture size { ({s: round(a, 4) for s, a in auc.items()}) }")
+    return smallest_as_good(auc)
+
+
+def smallest_as_good(auc: Mapping[int, float]) -> int:
+    """Return the smallest picture size whose AUC no larger one beats by more than noise."""
+    return min(size for size, reached in auc.items() if reached >= max(auc.values()) - _GAIN_OF_A_LARGER)
 
 
 def candidate_sizes(run: Path) -> tuple[int, ...]:

@@ -105,6 +105,15 @@ assert published_familiarity(models) is None
 """)
 
 
+def test_a_larger_picture_must_be_worth_its_time():
+    run("""
+from training.release import smallest_as_good
+assert smallest_as_good({192: 0.9025, 224: 0.9030}) == 192
+assert smallest_as_good({192: 0.9025, 224: 0.9070}) == 224
+assert smallest_as_good({192: 0.9070, 224: 0.9025}) == 192
+""")
+
+
 def test_batch_norm_in_one_pass_is_keras_own():
     run("""
 import keras, numpy as np, tensorflow as tf
