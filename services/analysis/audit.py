@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Engine, delete, func, insert, select
 
-from services.analysis.database import database_errors, of_single_statements
+from services.analysis.database import database_errors, single_statement
 from services.analysis.tables import AuditEventRow
 from services.analysis.telemetry import log_id
 
@@ -51,7 +51,7 @@ class AuditLog:
             "actor": actor,
             "subject": None if subject is None else log_id(subject),
         }
-        with database_errors(), of_single_statements(self._engine).connect() as connection:
+        with single_statement(self._engine) as connection:
             connection.execute(insert(AuditEventRow).values(line))
 
     def events(self, since: dt.datetime | None = None, limit: int = 1_000) -> Iterator[AuditEvent]:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from sqlalchemy import Engine, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from services.analysis.database import database_errors, of_single_statements
+from services.analysis.database import database_errors, single_statement
 from services.analysis.results import NETWORKS
 from services.analysis.tables import CircuitRow
 
@@ -41,7 +41,7 @@ class Circuits:
 
     def states(self) -> Mapping[str, CircuitState]:
         """The state of each network's circuit, in the order of the networks."""
-        with database_errors(), of_single_statements(self.engine).connect() as connection:
+        with single_statement(self.engine) as connection:
             rows = connection.execute(
                 select(CircuitRow.network, CircuitRow.failures, CircuitRow.open_until.is_not(None))
             ).all()
@@ -62,13 +62,17 @@ class Circuits:
 
     def record(self, answered: Collection[str], unanswered: Collection[str]) -> None:
         """Counts what came of one question to the networks."""
-        engine = self.engine if unanswered else of_single_statements(self.engine)
-        with database_errors(), engine.begin() as connection:
-            connection.execute(
-                update(CircuitRow)
-                .where(CircuitRow.network.in_(answered), CircuitRow.failures > 0, CircuitRow.open_until.is_(None))
-                .values(failures=0)
-            )
+        closed = (
+            update(CircuitRow)
+            .where(CircuitRow.network.in_(answered), CircuitRow.failures > 0, CircuitRow.open_until.is_(None))
+            .values(failures=0)
+        )
+        if not unanswered:
+            with single_statement(self.engine) as connection:
+                connection.execute(closed)
+            return
+        with database_errors(), self.engine.begin() as connection:
+            connection.execute(closed)
             # In one order, so that two stackers cannot lock each other out.
             for network in sorted(unanswered):
                 is_last = CircuitRow.failures + 1 >= self.failures

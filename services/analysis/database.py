@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -43,9 +43,11 @@ def make_engine(database_url: str, pool_size: int = 4) -> Engine:
     return tracing.watch(engine)
 
 
-def of_single_statements(engine: Engine) -> Engine:
-    """The same pool for what one statement does: each is its own transaction, one round trip instead of three."""
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
+@contextmanager
+def single_statement(engine: Engine) -> Iterator[Connection]:
+    """For what one statement does: it is its own transaction, and one round trip instead of three."""
+    with database_errors(), engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def _ask_those_that_rested(engine: Engine) -> None:

@@ -46,7 +46,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from services.analysis.database import database_errors, of_single_statements
+from services.analysis.database import database_errors, single_statement
 from services.analysis.errors import (
     AnalysisFinishedError,
     AnalysisGoneError,
@@ -233,7 +233,7 @@ class AnalysisRecord:
         """
         idempotency_key_digest = self._own(submission.idempotency_key_digest)
         counts = self._api_key_id is not None
-        with self._transaction() if counts else self._statement() as connection:
+        with self._transaction() if counts else single_statement(self._engine) as connection:
             inserted = connection.execute(
                 upsert(AnalysisRow)
                 .values(
@@ -351,7 +351,7 @@ class AnalysisRecord:
             AnalysisNotFoundError: there never was one with this id, or it is another key's.
             AnalysisGoneError: it was deleted.
         """
-        with self._statement() as connection:
+        with single_statement(self._engine) as connection:
             rows = select(AnalysisRow).where(AnalysisRow.id == analysis_id, self._visible())
             analyses = _analyses(connection, rows)
         if not analyses:
@@ -362,7 +362,7 @@ class AnalysisRecord:
 
     def waiting_ahead(self, analysis: Analysis) -> int:
         """How many analyses that are not yet finished were accepted before this one."""
-        with self._statement() as connection:
+        with single_statement(self._engine) as connection:
             count = connection.execute(
                 select(func.count())
                 .select_from(AnalysisRow)
@@ -554,7 +554,7 @@ class AnalysisRecord:
         """
         claimable = _claimable(analysis_id, stage)
         token = uuid.uuid4()
-        with self._statement() as connection:
+        with single_statement(self._engine) as connection:
             claimed = (
                 update(AnalysisRow)
                 .where(claimable, AnalysisRow.deliveries < max_deliveries, ~_too_late())
@@ -616,7 +616,7 @@ class AnalysisRecord:
             "preparation": dict(preparation),
             **_NO_LEASE,
         }
-        with self._statement() as connection:
+        with single_statement(self._engine) as connection:
             advanced = _under_lease(lease, values).returning(AnalysisRow.id).cte("advanced")
             if connection.execute(select(_told(lease.analysis_id, GOES_ON)).select_from(advanced)).first() is None:
                 raise LeaseLostError
@@ -681,7 +681,7 @@ class AnalysisRecord:
             .select_from(done_now)
             .add_cte(predictions.cte("predictions"), messages_of(done_now).cte("messages"))
         )
-        with self._statement() as connection:
+        with single_statement(self._engine) as connection:
             if connection.execute(told).first() is None:
                 raise LeaseLostError
 
@@ -770,12 +770,6 @@ class AnalysisRecord:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         with database_errors(), self._engine.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _statement(self) -> Iterator[Connection]:
-        """For one statement, which needs no transaction around it, and for reading."""
-        with database_errors(), of_single_statements(self._engine).connect() as connection:
             yield connection
 
     @property
