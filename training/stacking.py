@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp, softmax
+from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
@@ -33,6 +34,9 @@ _WITH_TURNS = 4
 # Declared operating points: at most 5 % of the malignant below the low band, at most 10 % below the high one.
 SENSITIVITY_LOW = 0.95
 SENSITIVITY_HIGH = 0.90
+
+# How sure the low band's sensitivity must be for lesions to come: “few signs” is the answer that harms when it is wrong.
+_CONFIDENCE_LOW = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,20 @@ def threshold_at_sensitivity(probability: Array, malignant: Array, sensitivity: 
     return float(ordered[needed - 1])
 
 
+def assured_threshold(probability: Array, malignant: Array, sensitivity: float, confidence: float) -> float:
+    """Return the largest threshold that promises ``sensitivity`` for other images with ``confidence``.
+
+    One-sided tolerance limit (Wilks, "Determination of sample sizes for setting tolerance limits", 1941): so few of the
+    malignant lie below that, were more than 1 − ``sensitivity`` of all there, one would see so few with a probability
+    of at most 1 − ``confidence``. With too few malignant images to promise anything, none lies below.
+    """
+    ordered = np.sort(probability[malignant])
+    below = int(
+        np.searchsorted(binom.cdf(np.arange(len(ordered)), len(ordered), 1 - sensitivity), 1 - confidence, "right")
+    )
+    return float(ordered[max(below - 1, 0)])
+
+
 def fit_stack(class_logits: Array, allowed: Array, groups: Array) -> tuple[Stack, dict[str, Any]]:
     """Fit the stack on class logits ``[k,n,7]`` of images that no network was trained on.
 
@@ -149,7 +167,7 @@ def _fit(class_logits: Array, allowed: Array, groups: Array) -> tuple[Stack, dic
         malignant_intercept=stack.malignant_intercept,
         classes=stack.classes,
         class_intercepts=stack.class_intercepts,
-        low_below=threshold_at_sensitivity(probability, malignant, SENSITIVITY_LOW),
+        low_below=assured_threshold(probability, malignant, SENSITIVITY_LOW, _CONFIDENCE_LOW),
         high_from=threshold_at_sensitivity(probability, malignant, SENSITIVITY_HIGH),
     )
     record = {"malignant_C": strength, "malignant_log_loss": losses, "classes_C": class_strength}

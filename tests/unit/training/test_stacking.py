@@ -11,7 +11,13 @@ from services.stacker.stacking import combine
 from serving.answers import NetworkAnswer
 from training.evaluation import auc_with_interval, expected_calibration_error
 from training.out_of_distribution import fit_familiarity
-from training.stacking import fit_stack, malignant_logits, stack_json, threshold_at_sensitivity
+from training.stacking import (
+    assured_threshold,
+    fit_stack,
+    malignant_logits,
+    stack_json,
+    threshold_at_sensitivity,
+)
 from training.vocabulary import CLASSES, MALIGNANT_INDICES
 
 NETWORKS = ("mobilenet", "densenet121", "densenet169", "nasnetmobile")
@@ -55,7 +61,8 @@ def test_its_probabilities_are_calibrated_on_other_images(fitted):
 def test_bands_stand_at_the_declared_sensitivities(fitted):
     logits, allowed, _ = answered(1500, 0)
     probability, malignant = fitted.probability(logits), malignant_of(allowed)
-    assert (probability[malignant] >= fitted.low_below).mean() == pytest.approx(0.95, abs=0.01)
+    # The low band promises its sensitivity for others, so it is stricter with those it was fitted to.
+    assert 0.955 < (probability[malignant] >= fitted.low_below).mean() < 0.98
     assert (probability[malignant] >= fitted.high_from).mean() == pytest.approx(0.90, abs=0.01)
     assert fitted.low_below < fitted.high_from
 
@@ -65,6 +72,17 @@ def test_a_threshold_keeps_at_least_the_sensitivity_asked_for():
     malignant = np.array([True, True, True, True, False])
     assert threshold_at_sensitivity(probability, malignant, 0.75) == 0.7
     assert threshold_at_sensitivity(probability, malignant, 0.76) == 0.6
+
+
+def test_an_assured_threshold_keeps_its_sensitivity_for_others_nineteen_times_in_twenty():
+    rng = np.random.default_rng(3)
+    kept = []
+    for _ in range(600):
+        threshold = assured_threshold(rng.random(300), np.ones(300, bool), 0.95, 0.95)
+        kept.append(1 - threshold >= 0.95)  # of the uniform distribution itself, not of the 300
+    assert 0.94 <= np.mean(kept) <= 0.995
+    few = np.array([0.3, 0.2, 0.4])
+    assert assured_threshold(few, np.ones(3, bool), 0.95, 0.95) == 0.2
 
 
 @pytest.mark.parametrize("turns", [1, 4])
