@@ -35,7 +35,7 @@ _WITH_TURNS = 4
 SENSITIVITY_LOW = 0.95
 SENSITIVITY_HIGH = 0.90
 
-# How sure the low band's sensitivity must be for lesions to come: “few signs” is the answer that harms when it is wrong.
+# How sure the sensitivity of the low band must be for lesions to come: “few signs” is the answer that harms when wrong.
 _CONFIDENCE_LOW = 0.95
 
 
