@@ -150,7 +150,7 @@ def two_versions(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 def served(two_versions: Path) -> Iterator[Served]:
     """The server with both versions: stable is 1, canary is 2."""
     (port,) = free_ports(1)
-    # In f32: what is known of bf16 counts for the version that the stack names, and two versions are to answer the same.
+    # In f32: what is known of bf16 counts for the version that the stack names, and both are to answer the same.
     arguments = ["--model", f"{NETWORK}={two_versions}", "--versions", "all", "--precision", "f32", "--port", str(port)]
     running = start_server(arguments, [port])
     yield running
@@ -165,7 +165,9 @@ def start(model_folder: Path) -> Iterator[Callable[..., Served]]:
     def run(*arguments: str, ports: int = 1, wait: bool = True) -> Served:
         chosen = free_ports(ports)
         endpoints = [f"--endpoint={NETWORK}={port}" for port in chosen]
-        served = start_server([f"--model={NETWORK}={model_folder}", *endpoints, *arguments], chosen, wait=wait)
+        # In f32 on every processor: some tests need an inference that takes its time.
+        given = [f"--model={NETWORK}={model_folder}", "--precision=f32", *endpoints, *arguments]
+        served = start_server(given, chosen, wait=wait)
         started.append(served)
         return served
 
