@@ -24,14 +24,10 @@ def assign_rounded(network: Network, values: list[Array]) -> None:
     fold_batch_norm(network)
     for weight in network.classifier.weights:
         if len(weight.shape) >= 2:
-            weight.assign(to_bfloat16(np.asarray(weight)).astype(np.float16).astype(np.float32))
-
-
-def to_bfloat16(values: Array) -> Array:
-    """Return float32 values rounded to the nearest that bf16 has, ties to even."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    nearest = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (nearest & np.uint32(0xFFFF0000)).view(np.float32)
+            held = weight
+            for kind in ("bfloat16", "float16", "float32"):
+                held = keras.ops.cast(held, kind)
+            weight.assign(held)
 
 
 def fold_batch_norm(network: Network) -> None:

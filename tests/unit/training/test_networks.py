@@ -179,10 +179,8 @@ def test_kernels_are_exported_as_bf16_holds_them():
     run("""
 import numpy as np
 from training.networks import build_network, weights_by_position
-from training.rounding import assign_rounded, to_bfloat16
+from training.rounding import assign_rounded
 import ml_dtypes
-numbers = np.random.default_rng(0).normal(size=10_000).astype("float32")
-assert (to_bfloat16(numbers) == numbers.astype(ml_dtypes.bfloat16).astype("float32")).all()
 network = build_network("mobilenet", 64)
 assign_rounded(network, weights_by_position(network))
 kernels = [np.asarray(w) for w in network.classifier.weights if len(w.shape) >= 2]
@@ -190,5 +188,5 @@ assert len(kernels) == 28
 for kernel in kernels:
     # What is smaller than half precision's smallest normal number has fewer bits there.
     whole = np.abs(kernel) > 2.0**-14
-    assert (to_bfloat16(kernel)[whole] == kernel[whole]).all()
+    assert whole.any() and (kernel.astype(ml_dtypes.bfloat16).astype("float32")[whole] == kernel[whole]).all()
 """)
