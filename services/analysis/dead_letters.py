@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Engine, func, select, text, update
 
 from services.analysis.database import database_errors
-from services.analysis.record import CHANGES_CHANNEL
+from services.analysis.statements import CHANGES_CHANNEL
 from services.analysis.states import AnalysisState
 from services.analysis.tables import AnalysisRow, DeadLetterRow
 

@@ -25,15 +25,9 @@ from sqlalchemy import (
     Engine,
     Row,
     Select,
-    String,
-    Update,
-    Values,
     and_,
-    cast,
-    column,
     delete,
     exists,
-    false,
     func,
     insert,
     or_,
@@ -41,11 +35,10 @@ from sqlalchemy import (
     true,
     tuple_,
     update,
-    values,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from services.analysis import statements
 from services.analysis.database import database_errors, single_statement
 from services.analysis.errors import (
     AnalysisFinishedError,
@@ -65,18 +58,20 @@ from services.analysis.results import (
     Reason,
     Result,
 )
+from services.analysis.statements import (
+    GOES_ON,
+    NO_LEASE,
+    UNHEARD_AFTER_S,
+    announcement,
+    claimable,
+    in_seconds,
+    too_late,
+    under_lease,
+    visible_to,
+)
 from services.analysis.states import STAGES, TERMINAL_STATES, AnalysisState, Stage, stage_of
 from services.analysis.tables import AnalysisRow, ApiKeyRow, BatchRow, DeadLetterRow, FeedbackRow, PredictionRow
-from services.analysis.webhooks import messages_of, note_ended
-
-#: Channel on which every change of an analysis is announced; the payload is its id, and GOES_ON behind it where the
-#: analysis certainly did not end, so that nobody who waits for its end need look.
-CHANGES_CHANNEL = "analysis_changes"
-GOES_ON = " goes on"
-
-#: Seconds after which a committed analysis that nobody began counts as unheard, and the sweeper rings again.
-#: Longer than a burst of uploads takes to drain would be wasteful to undercut: ringing twice is harmless.
-UNHEARD_AFTER_S = 10.0
+from services.analysis.webhooks import note_ended
 
 TOO_MANY_DELIVERIES = Reason(
     code="delivered_too_often",
@@ -235,22 +230,18 @@ class AnalysisRecord:
         counts = self._api_key_id is not None
         with self._transaction() if counts else single_statement(self._engine) as connection:
             inserted = connection.execute(
-                upsert(AnalysisRow)
-                .values(
-                    id=submission.analysis_id,
-                    state=AnalysisState.QUEUED,
-                    due_at=_in_seconds(UNHEARD_AFTER_S),
-                    upload_digest=submission.upload_digest,
-                    idempotency_key_digest=idempotency_key_digest,
-                    force=submission.force,
-                    store=submission.store,
-                    turns=submission.turns,
-                    answer_by=_deadline(submission.answer_within_s),
-                    explain=submission.explain,
-                    api_key_id=self._api_key_id,
-                )
-                .on_conflict_do_nothing(index_elements=["idempotency_key_digest"])
-                .returning(*AnalysisRow.__table__.columns)
+                statements.accepted(),
+                {
+                    "new_id": submission.analysis_id,
+                    "new_upload_digest": submission.upload_digest,
+                    "new_idempotency_key_digest": idempotency_key_digest,
+                    "new_force": submission.force,
+                    "new_store": submission.store,
+                    "new_turns": submission.turns,
+                    "new_explain": submission.explain,
+                    "new_api_key_id": self._api_key_id,
+                    "answer_within_s": submission.answer_within_s,
+                },
             ).first()
             if inserted is not None:
                 self._keep_to_quota(connection)
@@ -290,7 +281,7 @@ class AnalysisRecord:
                         force=submission.force,
                         store=submission.store,
                         turns=submission.turns,
-                        answer_by=_deadline(submission.answer_within_s),
+                        answer_by=in_seconds(submission.answer_within_s),
                         explain=submission.explain,
                         api_key_id=self._api_key_id,
                         batch_id=batch_id,
@@ -352,8 +343,11 @@ class AnalysisRecord:
             AnalysisGoneError: it was deleted.
         """
         with single_statement(self._engine) as connection:
-            rows = select(AnalysisRow).where(AnalysisRow.id == analysis_id, self._visible())
-            analyses = _analyses(connection, rows)
+            asked: dict[str, Any] = {"analysis_id": analysis_id}
+            if self._behalf is not None:
+                asked["api_key_id"] = self._api_key_id
+            rows = connection.execute(statements.found(by_anybody=self._behalf is None), asked).all()
+            analyses = _with_opinions(connection, rows)
         if not analyses:
             raise AnalysisNotFoundError
         if analyses[0].state is AnalysisState.DELETED:
@@ -406,7 +400,7 @@ class AnalysisRecord:
             window_s = min(max(float(oldest_s), PACE_WINDOW_S / 12), PACE_WINDOW_S)
             finished = connection.execute(
                 select(func.count()).where(
-                    AnalysisRow.finished_at > func.now() - _seconds(window_s),
+                    AnalysisRow.finished_at > in_seconds(-window_s),
                     AnalysisRow.state != AnalysisState.DELETED,
                 )
             ).scalar_one()
@@ -552,33 +546,18 @@ class AnalysisRecord:
         The `max_deliveries + 1`-th try is not begun, nor one after the time in which the analysis must be answered: it
         is recorded as failed instead, and as a dead letter.
         """
-        claimable = _claimable(analysis_id, stage)
         token = uuid.uuid4()
         with single_statement(self._engine) as connection:
-            claimed = (
-                update(AnalysisRow)
-                .where(claimable, AnalysisRow.deliveries < max_deliveries, ~_too_late())
-                .values(
-                    state=stage.working,
-                    deliveries=AnalysisRow.deliveries + 1,
-                    lease_token=token,
-                    lease_until=_in_seconds(lease_s),
-                    due_at=_in_seconds(lease_s),
-                    updated_at=func.now(),
-                )
-                .returning(
-                    AnalysisRow.lease_until,
-                    AnalysisRow.deliveries,
-                    AnalysisRow.force,
-                    AnalysisRow.store,
-                    AnalysisRow.turns,
-                    func.extract("epoch", AnalysisRow.answer_by - func.now()).label("time_left_s"),
-                    AnalysisRow.explain,
-                )
-                .cte("claimed")
-            )
-            # Claimed and announced in one statement: one round trip to the database.
-            row = connection.execute(select(claimed, _told(analysis_id, GOES_ON)).select_from(claimed)).first()
+            row = connection.execute(
+                statements.claimed(stage),
+                {
+                    "analysis_id": analysis_id,
+                    "token": token,
+                    "lease_s": lease_s,
+                    "max_deliveries": max_deliveries,
+                    "told": f"{analysis_id}{GOES_ON}",
+                },
+            ).first()
             if row is not None:
                 return Lease(
                     analysis_id,
@@ -593,11 +572,11 @@ class AnalysisRecord:
                     explain=row.explain,
                 )
         with self._transaction() as connection:
-            hopeless = (AnalysisRow.deliveries >= max_deliveries, TOO_MANY_DELIVERIES), (_too_late(), OUT_OF_TIME)
+            hopeless = (AnalysisRow.deliveries >= max_deliveries, TOO_MANY_DELIVERIES), (too_late(), OUT_OF_TIME)
             for condition, reason in hopeless:
                 exhausted = connection.execute(
                     update(AnalysisRow)
-                    .where(claimable, condition)
+                    .where(claimable(analysis_id, stage), condition)
                     .values(**_refused(AnalysisState.FAILED, reason))
                     .returning(AnalysisRow.store, AnalysisRow.deliveries)
                 ).first()
@@ -609,17 +588,18 @@ class AnalysisRecord:
 
     def advance(self, lease: Lease, preparation: Mapping[str, Any]) -> None:
         """Ends the preparation: the analysis waits for the stacker. Its tensor must be stored before."""
-        values = {
-            "state": AnalysisState.PREPARED,
-            "deliveries": 0,
-            "due_at": _in_seconds(UNHEARD_AFTER_S),
-            "preparation": dict(preparation),
-            **_NO_LEASE,
-        }
         with single_statement(self._engine) as connection:
-            advanced = _under_lease(lease, values).returning(AnalysisRow.id).cte("advanced")
-            if connection.execute(select(_told(lease.analysis_id, GOES_ON)).select_from(advanced)).first() is None:
-                raise LeaseLostError
+            row = connection.execute(
+                statements.advanced(),
+                {
+                    "analysis_id": lease.analysis_id,
+                    "token": lease.token,
+                    "new_preparation": dict(preparation),
+                    "told": f"{lease.analysis_id}{GOES_ON}",
+                },
+            ).first()
+        if row is None:
+            raise LeaseLostError
 
     def reject(self, lease: Lease, reason: Reason) -> None:
         """Ends the analysis with an expected refusal: the photograph cannot be answered for."""
@@ -638,7 +618,7 @@ class AnalysisRecord:
         The delivery stays counted, unless it was not the image's fault (`counted=False`).
         """
         uncounted = {} if counted else {"deliveries": AnalysisRow.deliveries - 1}
-        self._write(lease, {"state": lease.stage.waiting, "due_at": _in_seconds(delay_s), **uncounted, **_NO_LEASE})
+        self._write(lease, {"state": lease.stage.waiting, "due_at": in_seconds(delay_s), **uncounted, **NO_LEASE})
 
     def postpone(self, analysis_id: uuid.UUID, stage: Stage, delay_s: float) -> bool:
         """Has the sweeper ring again in `delay_s` seconds for what could be claimed for `stage` now.
@@ -649,41 +629,40 @@ class AnalysisRecord:
         with self._transaction() as connection:
             changed = connection.execute(
                 update(AnalysisRow)
-                .where(_claimable(analysis_id, stage), ~_too_late())
-                .values(due_at=_in_seconds(delay_s))
+                .where(claimable(analysis_id, stage), ~too_late())
+                .values(due_at=in_seconds(delay_s))
                 .returning(AnalysisRow.id)
             ).first()
         return changed is not None
 
     def finish(self, lease: Lease, result: Result) -> None:
         """Ends the analysis with its result; row, four predictions and messages are one statement, one round trip."""
-        ended = {
-            "state": AnalysisState.DONE,
-            "finished_at": func.now(),
-            "due_at": None,
-            "probability": result.probability,
-            "band": result.band,
-            "classes": dict(result.classes),
-            "attention": [list(row) for row in result.attention],
-            "model_version": result.model_version,
-            "explanation": asdict(result.explanation) if result.explanation else None,
-            **_NO_LEASE,
-            **_doubted(result.doubts),
+        networks = {
+            "networks_network": [opinion.name for opinion in result.networks],
+            "networks_version": [opinion.version for opinion in result.networks],
+            "networks_logit": [opinion.logit for opinion in result.networks],
+            "networks_probability": [opinion.probability for opinion in result.networks],
         }
-        done = _under_lease(lease, ended).returning(AnalysisRow.id, AnalysisRow.state, AnalysisRow.api_key_id)
-        done_now = done.cte("done_now")
-        opinions = _opinions(result.networks)
-        predictions = insert(PredictionRow).from_select(
-            ["analysis_id", *_OPINION], select(done_now.c.id, opinions).join_from(done_now, opinions, true())
-        )
-        told = (
-            select(_told(lease.analysis_id))
-            .select_from(done_now)
-            .add_cte(predictions.cte("predictions"), messages_of(done_now).cte("messages"))
-        )
+        doubts = [{"code": doubt.code, "sentence": doubt.sentence, "soft": True} for doubt in result.doubts]
         with single_statement(self._engine) as connection:
-            if connection.execute(told).first() is None:
-                raise LeaseLostError
+            row = connection.execute(
+                statements.finished(doubted=bool(doubts)),
+                {
+                    "analysis_id": lease.analysis_id,
+                    "token": lease.token,
+                    "new_probability": result.probability,
+                    "new_band": result.band,
+                    "new_classes": dict(result.classes),
+                    "new_attention": [list(row) for row in result.attention],
+                    "new_model_version": result.model_version,
+                    "new_explanation": asdict(result.explanation) if result.explanation else None,
+                    **networks,
+                    **({"doubts": doubts} if doubts else {}),
+                    "told": str(lease.analysis_id),
+                },
+            ).first()
+        if row is None:
+            raise LeaseLostError
 
     # --- the sweeper's side -------------------------------------------------------------------------------------
 
@@ -706,7 +685,7 @@ class AnalysisRecord:
             rows = connection.execute(
                 update(AnalysisRow)
                 .where(AnalysisRow.id.in_(due.scalar_subquery()))
-                .values(due_at=_in_seconds(UNHEARD_AFTER_S))
+                .values(due_at=in_seconds(UNHEARD_AFTER_S))
                 .returning(AnalysisRow.id, AnalysisRow.state)
             ).all()
         found = ((stage_of(row.state), row.id) for row in rows)
@@ -722,7 +701,7 @@ class AnalysisRecord:
             FeedbackRow.analysis_id == AnalysisRow.id, FeedbackRow.consent, FeedbackRow.revoked_at.is_(None)
         )
         over = or_(
-            and_(AnalysisRow.finished_at < func.now() - _seconds(image_retention_h * 3600), ~agreed),
+            and_(AnalysisRow.finished_at < in_seconds(-image_retention_h * 3600), ~agreed),
             and_(AnalysisRow.finished_at.is_not(None), AnalysisRow.store.is_(False)),
         )
         with self._transaction() as connection:
@@ -758,7 +737,7 @@ class AnalysisRecord:
             rows = connection.execute(
                 select(AnalysisRow.id)
                 .where(
-                    AnalysisRow.finished_at < func.now() - _seconds(result_retention_d * 86_400),
+                    AnalysisRow.finished_at < in_seconds(-result_retention_d * 86_400),
                     AnalysisRow.state != AnalysisState.DELETED,
                 )
                 .limit(limit)
@@ -777,10 +756,7 @@ class AnalysisRecord:
         return None if self._behalf is None else self._behalf.api_key_id
 
     def _visible(self) -> ColumnElement[bool]:
-        if self._behalf is None:
-            return true()
-        anonymous = AnalysisRow.api_key_id.is_(None)
-        return anonymous if self._api_key_id is None else or_(anonymous, AnalysisRow.api_key_id == self._api_key_id)
+        return true() if self._behalf is None else visible_to(self._api_key_id)
 
     def _make_sure_it_is_there(self, connection: Connection, analysis_id: uuid.UUID) -> None:
         found = connection.execute(select(AnalysisRow.id).where(AnalysisRow.id == analysis_id, self._visible())).first()
@@ -821,30 +797,6 @@ class AnalysisRecord:
             _ended(connection, lease.analysis_id)
 
 
-_NO_LEASE: Mapping[str, Any] = {"lease_token": None, "lease_until": None}
-
-
-def _in_seconds(seconds: float) -> Any:
-    return func.now() + _seconds(seconds)
-
-
-def _seconds(seconds: float) -> Any:
-    return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
-
-
-def _deadline(answer_within_s: float | None) -> Any:
-    return None if answer_within_s is None else _in_seconds(answer_within_s)
-
-
-def _claimable(analysis_id: uuid.UUID, stage: Stage) -> ColumnElement[bool]:
-    abandoned = and_(AnalysisRow.state == stage.working, AnalysisRow.lease_until < func.now())
-    return and_(AnalysisRow.id == analysis_id, or_(AnalysisRow.state == stage.waiting, abandoned))
-
-
-def _too_late() -> ColumnElement[bool]:
-    return func.coalesce(AnalysisRow.answer_by <= func.now(), false())
-
-
 def _never_begun() -> ColumnElement[bool]:
     waits = AnalysisRow.state.in_([stage.waiting for stage in STAGES])
     return and_(waits, AnalysisRow.deliveries == 0)
@@ -879,7 +831,7 @@ def _options(of: Submission | Analysis) -> tuple[object, ...]:
 
 def _begun(refusal: Reason | None) -> dict[str, Any]:
     if refusal is None:
-        return {"state": AnalysisState.QUEUED, "due_at": _in_seconds(UNHEARD_AFTER_S)}
+        return {"state": AnalysisState.QUEUED, "due_at": in_seconds(UNHEARD_AFTER_S)}
     return {**_refused(AnalysisState.REJECTED, refusal), "images_deleted_at": func.now()}
 
 
@@ -891,7 +843,7 @@ def _refused(state: AnalysisState, reason: Reason) -> dict[str, Any]:
         "due_at": None,
         "reason_code": reason.code,
         "reason_sentence": reason.sentence,
-        **_NO_LEASE,
+        **NO_LEASE,
     }
 
 
@@ -907,42 +859,20 @@ def _emptied() -> dict[str, Any]:
         "updated_at": func.now(),
         "upload_digest": b"",
         **dict.fromkeys(forgotten),
-        **_NO_LEASE,
+        **NO_LEASE,
     }
 
 
-def _under_lease(lease: Lease, values: Mapping[str, Any]) -> Update:
-    return (
-        update(AnalysisRow)
-        .where(AnalysisRow.id == lease.analysis_id, AnalysisRow.lease_token == lease.token)
-        .values({"updated_at": func.now(), **values})
-    )
-
-
-#: Columns of a prediction that say what a network answered.
-_OPINION = ("network", "version", "logit", "probability")
-
-
-def _opinions(opinions: Sequence[NetworkOpinion]) -> Values:
-    columns = (column(name, PredictionRow.__table__.columns[name].type) for name in _OPINION)
-    return values(*columns, name="opinion").data(
-        [tuple(getattr(opinion, "name" if name == "network" else name) for name in _OPINION) for opinion in opinions]
-    )
-
-
 def _write_under_lease(connection: Connection, lease: Lease, values: Mapping[str, Any]) -> None:
-    outcome: CursorResult[Any] = connection.execute(_under_lease(lease, values))
+    outcome: CursorResult[Any] = connection.execute(
+        under_lease(values), {"analysis_id": lease.analysis_id, "token": lease.token}
+    )
     if outcome.rowcount != 1:
         raise LeaseLostError
 
 
-def _told(analysis_id: uuid.UUID, more: str = "") -> ColumnElement[Any]:
-    # Delivered when the transaction commits, and only then: nobody is woken for what did not happen.
-    return func.pg_notify(CHANGES_CHANNEL, f"{analysis_id}{more}")
-
-
 def _announce(connection: Connection, analysis_id: uuid.UUID) -> None:
-    connection.execute(select(_told(analysis_id)))
+    connection.execute(select(announcement(str(analysis_id))))
 
 
 def _ended(connection: Connection, analysis_id: uuid.UUID) -> None:
@@ -951,27 +881,18 @@ def _ended(connection: Connection, analysis_id: uuid.UUID) -> None:
     _announce(connection, analysis_id)
 
 
-def _doubted(doubts: Sequence[Reason]) -> dict[str, Any]:
-    """Adds the doubts to what the preparation was concerned about."""
-    if not doubts:
-        return {}
-    noted = func.coalesce(AnalysisRow.preparation, cast({}, JSONB))
-    concerns = func.coalesce(noted["concerns"], cast([], JSONB))
-    added = cast([{"code": doubt.code, "sentence": doubt.sentence, "soft": True} for doubt in doubts], JSONB)
-    return {"preparation": func.jsonb_set(noted, cast(["concerns"], ARRAY(String)), concerns.op("||")(added))}
-
-
 def _analyses(connection: Connection, rows: Select[AnalysisRow]) -> list[Analysis]:
-    found = connection.execute(rows.with_only_columns(*AnalysisRow.__table__.columns)).all()
-    done = [row.id for row in found if row.state is AnalysisState.DONE]
+    return _with_opinions(connection, connection.execute(rows.with_only_columns(*AnalysisRow.__table__.columns)).all())
+
+
+def _with_opinions(connection: Connection, rows: Sequence[Row[Any]]) -> list[Analysis]:
+    done = [row.id for row in rows if row.state is AnalysisState.DONE]
     opinions: dict[uuid.UUID, list[NetworkOpinion]] = {analysis_id: [] for analysis_id in done}
     if done:
-        predictions = connection.execute(
-            select(*PredictionRow.__table__.columns).where(PredictionRow.analysis_id.in_(done))
-        ).all()
+        predictions = connection.execute(statements.predicted(), {"analysis_ids": done}).all()
         for row in sorted(predictions, key=lambda row: NETWORKS.index(row.network)):
             opinions[row.analysis_id].append(NetworkOpinion(row.network, row.version, row.logit, row.probability))
-    return [_analysis(row, tuple(opinions.get(row.id, ()))) for row in found]
+    return [_analysis(row, tuple(opinions.get(row.id, ()))) for row in rows]
 
 
 def _analysis(row: Row[Any], opinions: tuple[NetworkOpinion, ...]) -> Analysis:

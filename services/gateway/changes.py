@@ -20,7 +20,7 @@ import structlog
 from psycopg2 import sql
 
 from services.analysis.database import CONNECT_TIMEOUT_S
-from services.analysis.record import CHANGES_CHANNEL, GOES_ON
+from services.analysis.statements import CHANGES_CHANNEL, GOES_ON
 
 log = structlog.get_logger()
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine.interfaces import CacheStats
 
 from services.analysis import database
 from services.analysis.database import database_answers
-from services.analysis.record import AnalysisRecord, Lease, Submission
+from services.analysis.record import Analysis, AnalysisRecord, Lease, Submission
 from services.analysis.results import CLASSES, NETWORKS, Band, NetworkOpinion, Result
 from services.analysis.states import PREPARE, STACK, Stage
 
@@ -45,6 +46,14 @@ def claimed(record: AnalysisRecord, analysis_id: uuid.UUID, stage: Stage) -> Lea
     return lease
 
 
+def worked_through(record: AnalysisRecord) -> Analysis:
+    analysis_id = uuid.uuid4()
+    record.accept(Submission(analysis_id, b"digest"))
+    record.advance(claimed(record, analysis_id, PREPARE), {})
+    record.finish(claimed(record, analysis_id, STACK), RESULT)
+    return record.find(analysis_id)
+
+
 def test_each_step_of_an_analysis_is_one_statement_and_its_own_transaction(engine: Engine, said: list[bool]) -> None:
     record, analysis_id = AnalysisRecord(engine), uuid.uuid4()
     record.accept(Submission(analysis_id, b"digest"))
@@ -55,6 +64,25 @@ def test_each_step_of_an_analysis_is_one_statement_and_its_own_transaction(engin
     record.finish(stacks, RESULT)
     assert said == [True] * 5
     assert record.find(analysis_id).result == RESULT
+
+
+@pytest.mark.parametrize("behalf", ["a worker", "somebody without a key"])
+def test_what_was_said_of_one_analysis_is_not_built_again_for_the_next(engine: Engine, behalf: str) -> None:
+    record = AnalysisRecord(engine)
+    record = record if behalf == "a worker" else record.on_behalf_of(None)
+    worked_through(record)
+    known: list[bool] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(*said: Any) -> None:
+        *_, context, _many = said
+        known.append(context.cache_hit is CacheStats.CACHE_HIT)
+
+    try:
+        assert worked_through(record).result == RESULT
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert known == [True] * 7  # accepted, claimed, advanced, claimed, finished, found, predicted
 
 
 def test_a_connection_that_rested_is_asked_whether_it_still_stands(

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from services.analysis.record import GOES_ON
+from services.analysis.statements import GOES_ON
 from services.gateway import changes as module
 from services.gateway.changes import Changes
 
