@@ -89,7 +89,8 @@ def accepted() -> Executable:
 def claimed(stage: Stage) -> Select[Any]:
     """Takes an analysis for a stage and tells that it goes on; no row where another has it or it cannot be tried.
 
-    Takes `analysis_id`, `token`, `lease_s`, `max_deliveries` and `told`.
+    Nobody waits for the disk: see `not_waited_for`. Takes `analysis_id`, `token`, `lease_s`, `max_deliveries` and
+    `told`.
     """
     lease_until = in_seconds(bindparam("lease_s", type_=Float))
     taken = (
@@ -118,14 +119,14 @@ def claimed(stage: Stage) -> Select[Any]:
         )
         .cte("claimed")
     )
-    return select(taken, announcement(_TOLD)).select_from(taken)
+    return select(taken, announcement(_TOLD), not_waited_for()).select_from(taken)
 
 
 @cache
 def advanced() -> Select[Any]:
     """Ends the preparation and tells that the analysis goes on; no row when the lease was lost.
 
-    Takes `analysis_id`, `token`, `new_preparation` and `told`.
+    Nobody waits for the disk: see `not_waited_for`. Takes `analysis_id`, `token`, `new_preparation` and `told`.
     """
     done = under_lease(
         {
@@ -137,7 +138,7 @@ def advanced() -> Select[Any]:
         }
     )
     advanced_now = done.returning(AnalysisRow.id).cte("advanced")
-    return select(announcement(_TOLD)).select_from(advanced_now)
+    return select(announcement(_TOLD), not_waited_for()).select_from(advanced_now)
 
 
 @cache
@@ -214,6 +215,15 @@ def visible_to(api_key_id: uuid.UUID | BindParameter[Any] | None) -> ColumnEleme
 def announcement(payload: str | BindParameter[Any]) -> ColumnElement[Any]:
     """Tells whoever waits. Delivered when the transaction commits, and only then: nobody is woken for nothing."""
     return func.pg_notify(CHANGES_CHANNEL, payload)
+
+
+def not_waited_for() -> ColumnElement[Any]:
+    """Has the commit not wait for the disk (PostgreSQL's `synchronous_commit`), for this transaction alone.
+
+    A step on the way that a crash of the database forgets is taken again (ADR 14). What a person was told, that a
+    photograph is accepted or what came of it, always waits.
+    """
+    return func.set_config("synchronous_commit", "off", True)  # noqa: FBT003 - SQL function: only until the commit
 
 
 def under_lease(values: Mapping[str, Any]) -> Update:

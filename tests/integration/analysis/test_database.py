@@ -85,6 +85,33 @@ def test_what_was_said_of_one_analysis_is_not_built_again_for_the_next(engine: E
     assert known == [True] * 7  # accepted, claimed, advanced, claimed, finished, found, predicted
 
 
+def written(engine: Engine, what: str) -> int:
+    """Byte of the write-ahead log up to which everything is `insert`ed, or on the disk (`flush`)."""
+    with engine.connect() as connection:
+        position: int = connection.execute(text(f"SELECT pg_current_wal_{what}_lsn() - '0/0'")).scalar_one()
+    return position
+
+
+def test_what_can_be_done_again_does_not_wait_for_the_disk_and_what_was_promised_does(engine: Engine) -> None:
+    record = AnalysisRecord(engine)
+    waited = []
+    # PostgreSQL writes by itself five times a second, and may do so just then.
+    for _ in range(5):
+        analysis_id = uuid.uuid4()
+        before = written(engine, "insert")
+        record.accept(Submission(analysis_id, b"digest"))
+        assert written(engine, "flush") > before
+        before = written(engine, "insert")
+        prepares = claimed(record, analysis_id, PREPARE)
+        record.advance(prepares, {})
+        stacks = claimed(record, analysis_id, STACK)
+        waited.append(written(engine, "flush") > before)
+        before = written(engine, "insert")
+        record.finish(stacks, RESULT)
+        assert written(engine, "flush") > before
+    assert not all(waited)
+
+
 def test_a_connection_that_rested_is_asked_whether_it_still_stands(
     engine: Engine, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
