@@ -6,6 +6,7 @@ are an `Ensemble` and give the same answers.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,9 @@ CLASS_COUNT = 7
 
 #: Side of the class activation map: 224 pixels after five halvings, the same in all four networks.
 ATTENTION_SIDE = 7
+
+#: Every network sees every image.
+EVERYTHING: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,8 +62,13 @@ def place(network: str) -> int:
 class Ensemble(Protocol):
     """The networks that are asked together, in the order of their names."""
 
-    def ask_all(self, tensor: NDArray[np.uint8], deadline_s: float) -> tuple[NetworkAnswer | NetworkFailure, ...]:
-        """Ask every network about `tensor` (uint8 [n,224,224,3], RGB); one answer or failure each, in order."""
+    def ask_all(
+        self, tensor: NDArray[np.uint8], deadline_s: float, shown: Mapping[str, int] = EVERYTHING
+    ) -> tuple[NetworkAnswer | NetworkFailure, ...]:
+        """Ask every network about `tensor` (uint8 [n,224,224,3], RGB); one answer or failure each, in order.
+
+        `shown`: of how many images a network sees only the first; one that is not named sees all.
+        """
         ...
 
     def readiness(self, timeout_s: float) -> dict[str, bool]:

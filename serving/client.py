@@ -17,7 +17,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.answers import NetworkAnswer, NetworkFailure, place, read_answer
+from serving.answers import EVERYTHING, NetworkAnswer, NetworkFailure, place, read_answer
 from serving.tensors import TensorRefusal, from_proto, to_proto
 from serving.wire import (
     GET_MODEL_STATUS,
@@ -203,23 +203,27 @@ class RemoteEnsemble:
             NetworkClient(name, address, label, (versions or {}).get(name)) for name, address in addresses.items()
         ]
 
-    def ask_all(self, tensor: NDArray[np.uint8], deadline_s: float) -> tuple[NetworkAnswer | NetworkFailure, ...]:
+    def ask_all(
+        self, tensor: NDArray[np.uint8], deadline_s: float, shown: Mapping[str, int] = EVERYTHING
+    ) -> tuple[NetworkAnswer | NetworkFailure, ...]:
         """Ask every network about `tensor` (uint8 [n,224,224,3], RGB); one answer or failure each, in order.
 
+        `shown`: of how many images a network sees only the first; one that is not named sees all.
         All calls are under way before the first is waited for, and all end `deadline_s` seconds after this
         call began.
         """
         end = time.monotonic() + deadline_s
-        proto = to_proto(tensor)
+        counts = {client.name: shown.get(client.name, len(tensor)) for client in self._clients}
+        protos = {count: to_proto(tensor[:count]) for count in set(counts.values())}
         # Requests first, calls then, the longest first: as soon as a network hears of one it takes a core, and calls
         # that begin later come late.
         longest_first = sorted(self._clients, key=lambda client: place(client.name))
-        ready = [(client, client.request(proto)) for client in longest_first]
+        ready = [(client, client.request(protos[counts[client.name]])) for client in longest_first]
         calls = {
             client: client.start_predict(request, max(0.0, end - time.monotonic()), self._watch)
             for client, request in ready
         }
-        return tuple(_read(client, calls[client], len(tensor), deadline_s) for client in self._clients)
+        return tuple(_read(client, calls[client], counts[client.name], deadline_s) for client in self._clients)
 
     def readiness(self, timeout_s: float) -> dict[str, bool]:
         """Which networks have an AVAILABLE version, asked all at once; False also where nobody answers in time."""

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.answers import NETWORKS, NetworkAnswer, NetworkFailure, place, read_answer
+from serving.answers import EVERYTHING, NETWORKS, NetworkAnswer, NetworkFailure, place, read_answer
 from serving.embedded.engine import arrange, usable_cores
 from serving.embedded.lanes import Admission, Lanes
 from serving.embedded.loading import load
@@ -52,14 +52,20 @@ class LocalEnsemble:
         load(self._networks, arrangement.threads, cores, is_stopping=lambda: False, find=find)
         self._threads = futures.ThreadPoolExecutor(len(self._networks), "network")
 
-    def ask_all(self, tensor: NDArray[np.uint8], deadline_s: float) -> tuple[NetworkAnswer | NetworkFailure, ...]:
+    def ask_all(
+        self, tensor: NDArray[np.uint8], deadline_s: float, shown: Mapping[str, int] = EVERYTHING
+    ) -> tuple[NetworkAnswer | NetworkFailure, ...]:
         """Ask every network about `tensor` (uint8 [n,224,224,3], RGB); one answer or failure each, in order.
 
+        `shown`: of how many images a network sees only the first; one that is not named sees all.
         The deadline is looked at between images: an inference that has begun ends.
         """
         end = time.monotonic() + deadline_s
         begun = sorted(self._networks, key=lambda network: place(network.name))
-        asked = {network.name: self._threads.submit(self._ask, network, tensor, end) for network in begun}
+        asked = {
+            network.name: self._threads.submit(self._ask, network, tensor[: shown.get(network.name)], end)
+            for network in begun
+        }
         return tuple(asked[network.name].result() for network in self._networks)
 
     def readiness(self, timeout_s: float) -> dict[str, bool]:  # noqa: ARG002 - nothing to wait for in one process

@@ -37,7 +37,7 @@ def run_networks(
     pixels: Array,
     positions: Sequence[int] | Array,
     *,
-    turns: int = 1,
+    turns: int | Sequence[int] = 1,
     cache: Path | None = None,
     log: Callable[[str], None] = _silent,
 ) -> Answers:
@@ -47,18 +47,29 @@ def run_networks(
         folders: of the SavedModels, in network order.
         pixels: uint8 ``[all,224,224,3]``.
         positions: which of them.
-        turns: how many of the stacker's flips and turns to look at (1, 2, 4 or 8).
+        turns: how many of the stacker's flips and turns to look at (1, 2, 4 or 8), all networks or each. What a network
+            sees less often than another is repeated as often as it takes, which changes no average over turns.
         cache: where answers are kept, by the network's and the pictures' checksums; ``None`` keeps none.
         log: receives one line per network.
     """
     class_logits, embedding = [], None
-    for folder in folders:
-        answered = _answered(folder, pixels, positions, turns, cache)
+    of_each = [turns] * len(folders) if isinstance(turns, int) else turns
+    for folder, count in zip(folders, of_each, strict=True):
+        answered = _answered(folder, pixels, positions, count, cache)
         class_logits.append(answered["class_logits"])
         if "embedding" in answered:
             embedding = answered["embedding"]
-        log(f"{folder.parent.name}: {len(positions)} images in {turns} turns")
-    return Answers(class_logits=np.array(class_logits).swapaxes(0, 1), embedding=embedding)
+        log(f"{folder.parent.name}: {len(positions)} images in {count} turns")
+    return Answers(class_logits=side_by_side(class_logits), embedding=embedding)
+
+
+def side_by_side(of_networks: Sequence[Array]) -> Array:
+    """Class logits ``[t,n,7]`` by network, each in its own number of turns, as ``[turns,networks,n,7]``.
+
+    Turns are repeated, whole, up to the largest number; numbers are powers of two, so every turn counts as often.
+    """
+    most = max(len(logits) for logits in of_networks)
+    return np.stack([np.tile(logits, (most // len(logits), 1, 1)) for logits in of_networks], axis=1)
 
 
 def _answered(

@@ -22,9 +22,10 @@ import openvino
 from services.stacker.turns import turned
 from serving.embedded.engine import usable_cores
 from serving.embedded.precision import REPORT, Precision, capabilities, pure_file, quantised_file, subject
+from training.answers import side_by_side
 from training.corpus import Corpus
 from training.evaluation import auc_with_interval
-from training.stacking import malignant_logits, stack_from
+from training.stacking import malignant_logits, stack_from, turns_of
 
 Array = np.ndarray[Any, Any]
 Log = Callable[[str], None]
@@ -92,7 +93,7 @@ def calibrate(
         int8: make int8 networks, too. They are files of their own; what computes in bf16 is what is there already.
     """
     content = json.loads((models / "stack.json").read_text(encoding="utf-8"))
-    turns = int(content["test_time_augmentation"])
+    turns = turns_of(content)
     names = [str(entry["name"]) for entry in content["networks"]]
     folders = {str(e["name"]): models / str(e["name"]) / str(e["version"]) for e in content["networks"]}
     positions = _spread(corpus.positions("test"), images)
@@ -101,7 +102,7 @@ def calibrate(
     judge = _Judge(content, names, corpus.malignant[positions])
 
     def measured(name: str, precision: Precision, file: Path, hint: str, wide_share: float = 0.0) -> Variant:
-        class_logits, ms = answers(file, hint, pixels, turns)
+        class_logits, ms = answers(file, hint, pixels, turns[name])
         log(f"{name} in {precision}{f', {wide_share:.0%} of layers in f32' if wide_share else ''}: {ms:.1f} ms")
         return Variant(precision, file, hint, class_logits, ms, wide_share)
 
@@ -209,7 +210,7 @@ class _Judge:
         return weight * float(np.sqrt(np.mean(shift**2)))
 
     def _probability(self, chosen: Mapping[str, Variant]) -> Array:
-        return self._stack.probability(np.stack([chosen[name].class_logits for name in self._names], axis=1))
+        return self._stack.probability(side_by_side([chosen[name].class_logits for name in self._names]))
 
     def _bands(self, probability: Array) -> Array:
         return (probability >= self._stack.low_below).astype(int) + (probability >= self._stack.high_from)

@@ -6,8 +6,9 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
@@ -102,6 +103,7 @@ def release(
     stack_version: str,
     networks: Sequence[str] = NETWORKS,
     turns: int = 1,
+    turns_by_network: Mapping[str, int] = MappingProxyType({}),
     others: Path | None = None,
     cache: Path | None = None,
     log: Log = click.echo,
@@ -110,7 +112,8 @@ def release(
 
     Of what is not among ``networks`` the published version in ``models`` stays.
 
-    ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself. ``others`` is a folder of
+    ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself, ``turns_by_network`` where
+    one looks at others than that. ``others`` is a folder of
     pictures of anything but lesions, at any depth; without it nothing is refused as strange, unless the first network
     stays and was taught to before.
     """
@@ -120,7 +123,10 @@ def release(
     corpus = open_corpus(data, cache)
     # The score looks at the first network alone: while that one stays, so does what it refuses.
     familiarity = None if NETWORKS[0] in networks else published_familiarity(models)
-    entries = export_all(corpus, runs, models, version, log, networks=networks)
+    entries = [
+        {**entry, "turns": turns_by_network.get(entry["name"], turns)}
+        for entry in export_all(corpus, runs, models, version, log, networks=networks)
+    ]
     strange = other_pictures(others, corpus.cache) if others else None
     if strange is None and familiarity is None:
         log("no --others: these models will take any picture for a lesion")
@@ -298,6 +304,13 @@ def ablate(
     type=click.Choice(["1", "2", "4", "8"]),
     help="Flips and turns that the service averages by itself.",
 )
+@click.option(
+    "--tta-of",
+    "turns_by_network",
+    multiple=True,
+    type=(click.Choice(NETWORKS), click.Choice(["1", "2", "4", "8"])),
+    help="The same for one network, such as `--tta-of mobilenet 4`: a quick one may look more often than a slow one.",
+)
 @click.option("--others", type=_existing_folder, help="Folder of pictures of anything but lesions, to be refused.")
 @click.option(
     "--network",
@@ -316,6 +329,7 @@ def export(
     version: int,
     stack_version: str,
     turns: str,
+    turns_by_network: tuple[tuple[str, str], ...],
     others: Path | None,
 ) -> None:
     """Write trained networks as SavedModels, and fit the stack over them."""
@@ -328,6 +342,7 @@ def export(
         stack_version=stack_version,
         networks=networks or NETWORKS,
         turns=int(turns),
+        turns_by_network={name: int(count) for name, count in turns_by_network},
         cache=cache,
         others=others,
     )

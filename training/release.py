@@ -17,7 +17,7 @@ from services.preprocessor.imaging import normalise
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.outcomes import Rejection
 from services.stacker.out_of_distribution import familiarity_from
-from training.answers import run_networks
+from training.answers import run_networks, side_by_side
 from training.corpus import Corpus
 from training.evaluation import (
     auc_with_interval,
@@ -30,7 +30,7 @@ from training.evaluation import (
 from training.networks import NETWORKS, SERVING_SIZE_PX, build_network, load_weights
 from training.out_of_distribution import fit_familiarity
 from training.recipe import recipe_from
-from training.stacking import Stack, fit_stack, malignant_logits, stack_from, stack_json
+from training.stacking import Stack, fit_stack, malignant_logits, stack_from, stack_json, turns_of
 
 Array = np.ndarray[Any, Any]
 Log = Callable[[str], None]
@@ -163,13 +163,15 @@ def fit_release(
 ) -> dict[str, Any]:
     """Fit stack, bands and out-of-distribution score on the validation side; return ``stack.json``'s content.
 
-    ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself; the stack is fitted to such
-    averages. ``others`` are prepared squares of anything but lesions; without them ``familiarity`` stays, an earlier
-    score of the same first network, or else nothing is refused as strange.
+    ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself, for a network whose entry
+    says nothing else under ``turns``; the stack is fitted to such averages. ``others`` are prepared squares of anything
+    but lesions; without them ``familiarity`` stays, an earlier score of the same first network, or else nothing is
+    refused as strange.
     """
     validation = corpus.positions("validation")
     folders = [model_folder(models, str(e["name"]), int(e["version"])) for e in entries]
-    answers = run_networks(folders, corpus.images.pixels, validation, turns=turns, cache=corpus.cache, log=log)
+    of_each = list(turns_of({"networks": entries, "test_time_augmentation": turns}).values())
+    answers = run_networks(folders, corpus.images.pixels, validation, turns=of_each, cache=corpus.cache, log=log)
     stack, record = fit_stack(answers.class_logits, corpus.allowed[validation], corpus.groups[validation])
     log(json.dumps(record))
     strange = familiarity
@@ -200,8 +202,9 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
     folders = [model_folder(models, str(e["name"]), int(e["version"])) for e in content["networks"]]
     names = [str(e["name"]) for e in content["networks"]]
     stack = stack_from(content)
-    turns = int(content["test_time_augmentation"])
-    answers = run_networks(folders, corpus.images.pixels, positions, turns=turns, cache=corpus.cache, log=log)
+    turns = turns_of(content)
+    of_each = list(turns.values())
+    answers = run_networks(folders, corpus.images.pixels, positions, turns=of_each, cache=corpus.cache, log=log)
     logits = answers.class_logits
     malignant, allowed = corpus.malignant[positions], corpus.allowed[positions]
     probability = stack.probability(logits)
@@ -209,7 +212,7 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
     sources = np.array([corpus.samples[i].source for i in positions])
     result: dict[str, Any] = {
         "side": side,
-        "test_time_augmentation": turns,
+        "turns": turns,
         "stack": binary_measures(probability, malignant),
         "classes": class_measures(stack.class_probabilities(logits), allowed),
         "alone": {n: _auc(scores[:, k], malignant) for k, n in enumerate(names)},
@@ -230,8 +233,8 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
     if familiarity is not None and answers.embedding is not None:
         strange = familiarity.score(answers.embedding) > familiarity.threshold
         result["refused_as_strange"] = float(strange.mean())
-    result["turning"] = _turning(corpus, folders, stack, positions, log, turns=turns)
-    result["brightness"] = _brightness(corpus, folders, stack, positions, log, turns=turns)
+    result["turning"] = _turning(corpus, folders, stack, positions, log, turns=of_each)
+    result["brightness"] = _brightness(corpus, folders, stack, positions, log, turns=of_each)
     return result
 
 
@@ -249,7 +252,7 @@ def scores(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str) 
     positions = corpus.positions(side)
     names = [str(e["name"]) for e in content["networks"]]
     folders = [model_folder(models, str(e["name"]), int(e["version"])) for e in content["networks"]]
-    turns = int(content["test_time_augmentation"])
+    turns = list(turns_of(content).values())
     logits = run_networks(folders, corpus.images.pixels, positions, turns=turns, cache=corpus.cache).class_logits
     alone = malignant_logits(logits)
     of_each = {"stack": stack_from(content).probability(logits), **{n: alone[:, k] for k, n in enumerate(names)}}
@@ -257,30 +260,39 @@ def scores(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str) 
 
 
 def _turning(
-    corpus: Corpus, folders: Sequence[Path], stack: Stack, positions: Array, log: Log, *, turns: int
+    corpus: Corpus, folders: Sequence[Path], stack: Stack, positions: Array, log: Log, *, turns: Sequence[int]
 ) -> dict[str, Any]:
     """Measure what the eight turns change: decisions that flip, and what averaging over turns gains."""
     some = positions[:: max(len(positions) // _TURNED_IMAGES, 1)]
     logits = run_networks(folders, corpus.images.pixels, some, turns=8, cache=corpus.cache, log=log).class_logits
     malignant = corpus.malignant[some]
     single = np.array([stack.probability(v) for v in logits])
-    # In the stacker's order every `turns` in a row are what one of the eight pictures would be looked at in.
-    averaged = {n: np.array([stack.probability(logits[k : k + n]) for k in range(0, 8, n)]) for n in {4, turns}}
+
+    def answered(turned: int, in_turns: Sequence[int]) -> Array:
+        """Return the answer to the picture turned so.
+
+        In the stacker's order every ``n`` turns in a row are those in which a network sees any one of them.
+        """
+        seen = [logits[turned // n * n :, k][:n] for k, n in enumerate(in_turns)]
+        return stack.probability(side_by_side(seen))
+
+    as_answered = np.array([answered(turned, turns) for turned in range(8)])
+    in_four = np.array([answered(turned, [4] * len(folders)) for turned in range(8)])
     return {
         "images": len(some),
         "flips_at_half": flip_share(single, 0.5),
         "flips_at_high_band": flip_share(single, stack.high_from),
         "auc_1": _auc(single[0], malignant)["auc"],
-        "auc_4": _auc(averaged[4][0], malignant)["auc"],
+        "auc_4": _auc(in_four[0], malignant)["auc"],
         "auc_8": _auc(stack.probability(logits), malignant)["auc"],
         "auc_1_mean_over_turns": float(np.mean([_auc(p, malignant)["auc"] for p in single])),
-        "flips_at_half_as_answered": flip_share(averaged[turns], 0.5),
-        "flips_at_half_tta_4": flip_share(averaged[4], 0.5),
+        "flips_at_half_as_answered": flip_share(as_answered, 0.5),
+        "flips_at_half_tta_4": flip_share(in_four, 0.5),
     }
 
 
 def _brightness(
-    corpus: Corpus, folders: Sequence[Path], stack: Stack, positions: Array, log: Log, *, turns: int
+    corpus: Corpus, folders: Sequence[Path], stack: Stack, positions: Array, log: Log, *, turns: Sequence[int]
 ) -> dict[str, Any]:
     """Measure how many decisions flip when the photograph, before any correction, is 10 % darker or brighter."""
     some = positions[:: max(len(positions) // _TURNED_IMAGES, 1)]

@@ -20,13 +20,14 @@ def _auc(measures: Mapping[str, Any]) -> str:
 def markdown(measured: Mapping[str, Any]) -> str:
     """Return the page for what :func:`training.release.measure` returned."""
     stack = measured["stack"]
+    turns = ", ".join(f"{name} {count}" for name, count in measured["turns"].items())
     lines = [
         "# Evaluation",
         "",
         (
             f"The `{measured['side']}` side of the inner split: {stack['images']} images, {stack['malignant']} of them"
             " malignant. No lesion, patient or set of copies of it was seen in training or in fitting the stack."
-            f" Intervals are 95 % (DeLong). Turns averaged in every answer: {measured['test_time_augmentation']}."
+            f" Intervals are 95 % (DeLong). Turns averaged in every answer: {turns}."
         ),
         "",
         "| | accuracy % | precision % | recall % | F1 % | AUC % |",

@@ -187,6 +187,12 @@ def stack_from(data: Mapping[str, Any]) -> Stack:
     )
 
 
+def turns_of(content: Mapping[str, Any]) -> dict[str, int]:
+    """Return in how many turns each network of a ``stack.json`` looks, in network order."""
+    usual = content["test_time_augmentation"]
+    return {str(entry["name"]): int(entry.get("turns") or usual) for entry in content["networks"]}
+
+
 def stack_json(
     stack: Stack,
     networks: Sequence[Mapping[str, Any]],

@@ -29,7 +29,12 @@ class ModelCatalogue:
             return {
                 "model_version": str(stack["version"]),
                 "networks": [
-                    {"name": entry["name"], "version": entry["version"], "sha256": entry["sha256"]}
+                    {
+                        "name": entry["name"],
+                        "version": entry["version"],
+                        "sha256": entry["sha256"],
+                        "test_time_augmentation": entry.get("turns") or stack["test_time_augmentation"],
+                    }
                     for entry in stack["networks"]
                 ],
                 "classes": list(stack["classes"]["names"]),

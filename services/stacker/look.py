@@ -61,13 +61,14 @@ def look(
         familiarity: tells lesions from other pictures; None when the models were exported without it.
         deadline_s: seconds for the four networks together.
         force: answer even for what does not look like a lesion.
-        turns: sides to look from (1, 2, 4 or 8); None: as many as the stack was made for.
-        watch: is shown what the networks looked at, uint8 [turns,224,224,3], and their four answers, before anything is
-            made of them.
+        turns: sides that every network looks from (1, 2, 4 or 8); None: as many as the stack was made for.
+        watch: is shown what the networks looked at, uint8 [turns,224,224,3], and their four answers, each to the first
+            of those turns, before anything is made of them.
         explain: tell also what each network contributed.
     """
-    looked_at = turned(tensor, turns or stack.test_time_augmentation)
-    outcomes = networks.ask_all(looked_at, deadline_s)
+    turns_of = dict.fromkeys(NETWORKS, turns) if turns else stack.turns
+    looked_at = turned(tensor, max(turns_of.values()))
+    outcomes = networks.ask_all(looked_at, deadline_s, turns_of)
     failures = tuple(outcome for outcome in outcomes if isinstance(outcome, NetworkFailure))
     answers = [outcome for outcome in outcomes if isinstance(outcome, NetworkAnswer)]
     if failures or len(answers) != len(NETWORKS):

@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the networks looked at, uint8 [turns,224,224,3], and what they answered."""
+    """What the networks looked at, uint8 [turns,224,224,3], and what each answered to the first of those turns."""
 
     looked_at: NDArray[np.uint8]
     answers: Sequence[NetworkAnswer]
@@ -77,7 +77,8 @@ class Shadow:
                 self._busy.release()
 
     def _compare(self, seen: Seen, answered: Result) -> None:
-        outcomes = self._networks.ask_all(seen.looked_at, self._deadline_s)
+        turns_of = {answer.name: len(answer.logit) for answer in seen.answers}
+        outcomes = self._networks.ask_all(seen.looked_at, self._deadline_s, turns_of)
         failures = {outcome.name: outcome.code for outcome in outcomes if isinstance(outcome, NetworkFailure)}
         shadows = {outcome.name: outcome for outcome in outcomes if isinstance(outcome, NetworkAnswer)}
         for answer in seen.answers:

@@ -30,6 +30,7 @@ from services.analysis.results import (
 from serving.answers import NetworkAnswer
 
 Floats = NDArray[np.float64]
+Turns = Literal[1, 2, 4, 8]
 
 #: Beside the networks: the stack that answers, and the one for versions that are only tried (the canaries).
 STACK_FILE = "stack.json"
@@ -46,6 +47,8 @@ class StackedNetwork(_Part):
     name: str
     version: int = Field(ge=1)
     sha256: str
+    #: Turns it looks at by itself; None: as many as the others.
+    turns: Turns | None = None
 
 
 class MalignantRegression(_Part):
@@ -98,7 +101,8 @@ class Stack(_Part):
     malignant: MalignantRegression
     classes: ClassRegression
     bands: Bands
-    test_time_augmentation: Literal[1, 2, 4, 8] = 1
+    #: Turns a network looks at where nothing else is said.
+    test_time_augmentation: Turns = 1
     out_of_distribution: dict[str, JsonValue] | None = None
     metrics: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -112,6 +116,11 @@ class Stack(_Part):
     def versions(self) -> Mapping[str, int]:
         """The version of each network that the stack was fitted for."""
         return {network.name: network.version for network in self.networks}
+
+    @property
+    def turns(self) -> Mapping[str, int]:
+        """In how many turns each network looks at a lesion: a quick one may look more often than a slow one."""
+        return {network.name: network.turns or self.test_time_augmentation for network in self.networks}
 
 
 def load_stack(path: Path) -> Stack:
@@ -131,8 +140,8 @@ def combine(stack: Stack, answers: Sequence[NetworkAnswer], *, explain: bool = F
 
     Args:
         stack: the regression and its thresholds.
-        answers: one per network, any order, each over the same `n` ≥ 1 turns of the lesion; turns are averaged in
-            the logit (their attention must already be turned back).
+        answers: one per network, any order, each over one or more turns of the lesion; turns are averaged in the
+            logit (their attention must already be turned back).
         explain: tell also what each network contributed, and where each of them looked.
 
     Raises:

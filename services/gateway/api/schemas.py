@@ -262,6 +262,9 @@ class ModelNetworkSchema(Schema):
     name = String(required=True, validate=OneOf(NETWORKS))
     version = Integer(required=True)
     sha256 = String(required=True, metadata={"description": "Of its saved_model.pb."})
+    test_time_augmentation = Integer(
+        required=True, metadata={"description": "Turns it looks at, unless `tta` asks for others."}
+    )
 
 
 class ModelsSchema(Schema):

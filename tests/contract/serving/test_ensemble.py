@@ -39,6 +39,20 @@ def test_the_four_calls_are_under_way_together(fake, images):
     assert all(isinstance(found, NetworkAnswer) and found.version == 5 for found in answers)
 
 
+def test_a_network_may_be_shown_only_the_first_images(fake, images):
+    seen = {}
+
+    def predict(request, _context):
+        tensor = request.inputs["image"].tensor_shape.dim[0].size
+        seen[request.model_spec.name] = tensor
+        return answer(tensor)
+
+    with RemoteEnsemble({name: fake(predict) for name in NETWORKS}) as networks:
+        answers = networks.ask_all(images, DEADLINE_S, {"densenet121": 1})
+    wanted = dict.fromkeys(NETWORKS, len(images)) | {"densenet121": 1}
+    assert seen == {found.name: len(found.logit) for found in answers} == wanted
+
+
 def test_one_deadline_ends_all_calls_and_the_quick_answers_stay(fake, images):
     released = threading.Event()
 
@@ -192,6 +206,7 @@ def test_in_process_answers_in_the_order_of_the_networks_and_keeps_the_deadline(
     with LocalEnsemble(folder_of_four) as networks:
         assert networks.readiness(0.0) == dict.fromkeys(NETWORKS, True)
         assert [found.name for found in networks.ask_all(images, DEADLINE_S)] == list(NETWORKS)
+        assert [len(found.logit) for found in networks.ask_all(images, DEADLINE_S, {NETWORKS[2]: 1})] == [2, 2, 1, 2]
         assert [found.code for found in networks.ask_all(images, 0.0)] == ["DEADLINE_EXCEEDED"] * 4
 
 

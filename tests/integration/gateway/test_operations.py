@@ -105,11 +105,13 @@ def test_the_models_are_described(client, settings):
         "out_of_distribution": None,
         "metrics": {"auc": 0.9},
     }
+    stack["networks"][0]["turns"] = 4
     settings.models_dir.mkdir()
     (settings.models_dir / "stack.json").write_text(json.dumps(stack))
     answer = client.get("/v1/models")
     assert ModelsSchema().validate(answer.json) == {}
     assert answer.json["model_version"] == "3"
+    assert [network["test_time_augmentation"] for network in answer.json["networks"]] == [4, 1, 1, 1]
     assert answer.json["bands"]["high_from"] == 0.5
     assert answer.json["metrics"] == {"auc": 0.9}
 

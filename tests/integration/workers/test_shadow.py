@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from services.analysis.states import PREPARE, AnalysisState
 from services.stacker.shadow import Shadow, shadow_from
 from services.stacker.stack_analysis import Stacker
 from services.stacker.stacking import Stack
-from serving.answers import NetworkAnswer, NetworkFailure
+from serving.answers import EVERYTHING, NetworkAnswer, NetworkFailure
 from serving.client import RemoteEnsemble
 from serving.model_config import CANARY, STABLE, ModelConfig, write_config
 
@@ -65,14 +65,16 @@ def stacking(new_version: int = 1) -> Stack:
 class Stable:
     """The four networks that answer: always the same."""
 
-    def ask_all(self, tensor: NDArray[np.uint8], deadline_s: float) -> tuple[NetworkAnswer | NetworkFailure, ...]:
+    def ask_all(
+        self, tensor: NDArray[np.uint8], deadline_s: float, shown: Mapping[str, int] = EVERYTHING
+    ) -> tuple[NetworkAnswer | NetworkFailure, ...]:
         return tuple(
             NetworkAnswer(
                 name,
                 1,
-                np.full(len(tensor), index, np.float32),
-                np.zeros((len(tensor), 7), np.float32),
-                np.ones((len(tensor), 7, 7), np.float32),
+                np.full(shown[name], index, np.float32),
+                np.zeros((shown[name], 7), np.float32),
+                np.ones((shown[name], 7, 7), np.float32),
                 None,
             )
             for index, name in enumerate(NETWORKS)
@@ -252,10 +254,12 @@ class Stuck(Stable):
         self.asked = threading.Semaphore(0)
         self.let = threading.Event()
 
-    def ask_all(self, tensor: NDArray[np.uint8], deadline_s: float) -> tuple[NetworkAnswer | NetworkFailure, ...]:
+    def ask_all(
+        self, tensor: NDArray[np.uint8], deadline_s: float, shown: Mapping[str, int] = EVERYTHING
+    ) -> tuple[NetworkAnswer | NetworkFailure, ...]:
         self.asked.release()
         assert self.let.wait(PATIENCE_S)
-        return super().ask_all(tensor, deadline_s)
+        return super().ask_all(tensor, deadline_s, shown)
 
 
 def test_a_shadow_that_hangs_delays_nothing_and_is_shown_nothing_more(world: World) -> None:
@@ -273,7 +277,9 @@ def test_a_shadow_that_hangs_delays_nothing_and_is_shown_nothing_more(world: Wor
 
 
 class Broken(Stable):
-    def ask_all(self, tensor: NDArray[np.uint8], deadline_s: float) -> tuple[NetworkAnswer | NetworkFailure, ...]:
+    def ask_all(
+        self, tensor: NDArray[np.uint8], deadline_s: float, shown: Mapping[str, int] = EVERYTHING
+    ) -> tuple[NetworkAnswer | NetworkFailure, ...]:
         raise RuntimeError("as no network ever fails")
 
 

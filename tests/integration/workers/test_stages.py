@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from services.stacker.orphans import OrphanSweeper
 from services.stacker.stack_analysis import Stacker
 from services.stacker.stacking import Stack
 from services.stacker.sweep import Sweeper
-from serving.answers import NetworkAnswer, NetworkFailure
+from serving.answers import EVERYTHING, NetworkAnswer, NetworkFailure
 
 
 @dataclass
@@ -36,7 +37,9 @@ class Networks:
     asked: int = 0
     turns: int = 0
 
-    def ask_all(self, tensor: NDArray[np.uint8], deadline_s: float) -> tuple[NetworkAnswer | NetworkFailure, ...]:
+    def ask_all(
+        self, tensor: NDArray[np.uint8], deadline_s: float, shown: Mapping[str, int] = EVERYTHING
+    ) -> tuple[NetworkAnswer | NetworkFailure, ...]:
         self.asked += 1
         self.turns = len(tensor)
         assert tensor.shape[1:] == (224, 224, 3)
@@ -47,9 +50,9 @@ class Networks:
             else NetworkAnswer(
                 name,
                 1,
-                np.full(len(tensor), index, np.float32),
-                np.zeros((len(tensor), 7), np.float32),
-                np.ones((len(tensor), 7, 7), np.float32),
+                np.full(shown[name], index, np.float32),
+                np.zeros((shown[name], 7), np.float32),
+                np.ones((shown[name], 7, 7), np.float32),
                 None,
             )
             for index, name in enumerate(NETWORKS)
@@ -329,9 +332,11 @@ def test_the_networks_get_no_more_time_than_the_analysis_has_left(service: Servi
     deadlines = []
 
     class Impatient(Networks):
-        def ask_all(self, tensor: NDArray[np.uint8], deadline_s: float) -> tuple[NetworkAnswer | NetworkFailure, ...]:
+        def ask_all(
+            self, tensor: NDArray[np.uint8], deadline_s: float, shown: Mapping[str, int] = EVERYTHING
+        ) -> tuple[NetworkAnswer | NetworkFailure, ...]:
             deadlines.append(deadline_s)
-            return super().ask_all(tensor, deadline_s)
+            return super().ask_all(tensor, deadline_s, shown)
 
     analysis_id = uuid.uuid4()
     service.blobs.put_upload(analysis_id, photograph)

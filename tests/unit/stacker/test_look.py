@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sized
+
 import numpy as np
 import pytest
 
-from services.analysis.results import Band, Result
+from services.analysis.results import NETWORKS, Band, Result
 from services.stacker.look import NOT_A_LESION, look
-from tests.unit.stacker.test_stacking import STACK, answers
+from services.stacker.stacking import Stack
+from tests.unit.stacker.test_stacking import STACK, answer, stack_document
 
 TENSOR = np.zeros((224, 224, 3), np.uint8)
 
@@ -18,8 +21,22 @@ class Networks:
     def __init__(self, logit: float) -> None:
         self._logit = logit
 
-    def ask_all(self, _tensor: object, _deadline_s: float) -> list[object]:
-        return list(answers(*[self._logit] * 4))
+    def ask_all(self, tensor: Sized, _deadline_s: float, shown: Mapping[str, int]) -> list[object]:
+        self.shown = shown
+        assert len(tensor) == max(shown.values())
+        return [answer(name, self._logit, turns=shown[name]) for name in NETWORKS]
+
+
+def test_a_quick_network_may_look_more_often_than_the_others() -> None:
+    usual = {"name": "", "version": 3, "sha256": "0" * 64}
+    entries = [{**usual, "name": name} for name in NETWORKS]
+    entries[0]["turns"] = 4
+    stack = Stack.model_validate(stack_document(networks=entries, test_time_augmentation=2))
+    networks = Networks(0.0)
+    for asked, shown in ((None, (4, 2, 2, 2)), (8, (8, 8, 8, 8))):
+        result = look(TENSOR, networks, stack, None, 1.0, turns=asked)  # type: ignore[arg-type]
+        assert isinstance(result, Result)
+        assert networks.shown == dict(zip(NETWORKS, shown, strict=True))
 
 
 class Unfamiliar:

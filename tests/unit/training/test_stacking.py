@@ -9,6 +9,7 @@ from services.stacker.out_of_distribution import familiarity_from
 from services.stacker.stacking import Stack as ServedStack
 from services.stacker.stacking import combine
 from serving.answers import NetworkAnswer
+from training.answers import side_by_side
 from training.evaluation import auc_with_interval, expected_calibration_error
 from training.out_of_distribution import fit_familiarity
 from training.stacking import (
@@ -17,6 +18,7 @@ from training.stacking import (
     malignant_logits,
     stack_json,
     threshold_at_sensitivity,
+    turns_of,
 )
 from training.vocabulary import CLASSES, MALIGNANT_INDICES
 
@@ -85,30 +87,31 @@ def test_an_assured_threshold_keeps_its_sensitivity_for_others_nineteen_times_in
     assert assured_threshold(few, np.ones(3, bool), 0.95, 0.95) == 0.2
 
 
-@pytest.mark.parametrize("turns", [1, 4])
+@pytest.mark.parametrize("turns", [(1, 1, 1, 1), (4, 4, 4, 4), (8, 2, 4, 1)])
 def test_the_service_reads_the_file_and_answers_what_training_answered(fitted, turns):
-    logits = np.stack([answered(5, 3 + turn)[0] for turn in range(turns)])
-    entries = [{"name": n, "version": 1, "sha256": "0" * 64} for n in NETWORKS]
+    seen = [np.stack([answered(5, 3 + turn)[0][k] for turn in range(count)]) for k, count in enumerate(turns)]
+    logits = side_by_side(seen)
+    entries = [{"name": n, "version": 1, "sha256": "0" * 64, "turns": t} for n, t in zip(NETWORKS, turns, strict=True)]
     content = stack_json(
         fitted,
         entries,
         version="1",
         measured_on="test",
-        test_time_augmentation=turns,
+        test_time_augmentation=2,
         out_of_distribution=None,
         metrics={},
     )
     served = ServedStack.model_validate(json.loads(json.dumps(content)))
-    scores, classes = [malignant_logits(turn) for turn in logits], fitted.class_probabilities(logits)
-    assert served.test_time_augmentation == turns
+    classes = fitted.class_probabilities(logits)
+    assert tuple(served.turns.values()) == tuple(turns_of(content).values()) == turns
     for i in range(5):
         answers = [
             NetworkAnswer(
                 name=name,
                 version=1,
-                logit=np.array([score[i, k] for score in scores], np.float32),
-                class_logits=logits[:, k, i].astype(np.float32),
-                attention=np.zeros((turns, 7, 7), np.float32),
+                logit=malignant_logits(seen[k])[i].astype(np.float32),
+                class_logits=seen[k][:, i].astype(np.float32),
+                attention=np.zeros((turns[k], 7, 7), np.float32),
                 embedding=None,
             )
             for k, name in enumerate(NETWORKS)
