@@ -89,12 +89,11 @@ def measure(machine: Machine) -> Mapping[str, Any]:
         crowds = _crowds(product, upload, files, seconds)
         lesion = prepare_lesion(files[0], force=True)
         assert isinstance(lesion, PreparedLesion)
-        turns = stack.test_time_augmentation
         alone = throughput(lambda: look(lesion.tensor, networks, stack, None, 60.0, force=True), 1, seconds).per_s
     bare_ms = ms(statistics.median([one + other for one, other in zip(prepared, asked, strict=True)]))
     return {
         "precision": str(precision),
-        "sides_looked_at": turns,
+        "sides_looked_at": dict(stack.turns),
         "upload_to_done_ms": {
             "p50": ms(statistics.median(whole)), "p95": ms(quantile(whole, 0.95)), "p99": ms(quantile(whole, 0.99)),
         },

@@ -17,7 +17,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.answers import EVERYTHING, NetworkAnswer, NetworkFailure, place, read_answer
+from serving.answers import EVERYTHING, NetworkAnswer, NetworkFailure, longest_first, read_answer
 from serving.tensors import TensorRefusal, from_proto, to_proto
 from serving.wire import (
     GET_MODEL_STATUS,
@@ -217,13 +217,13 @@ class RemoteEnsemble:
         protos = {count: to_proto(tensor[:count]) for count in set(counts.values())}
         # Requests first, calls then, the longest first: as soon as a network hears of one it takes a core, and calls
         # that begin later come late.
-        longest_first = sorted(self._clients, key=lambda client: place(client.name))
-        ready = [(client, client.request(protos[counts[client.name]])) for client in longest_first]
+        clients = {client.name: client for client in self._clients}
+        ready = {name: clients[name].request(protos[counts[name]]) for name in longest_first(counts)}
         calls = {
-            client: client.start_predict(request, max(0.0, end - time.monotonic()), self._watch)
-            for client, request in ready
+            name: clients[name].start_predict(request, max(0.0, end - time.monotonic()), self._watch)
+            for name, request in ready.items()
         }
-        return tuple(_read(client, calls[client], counts[client.name], deadline_s) for client in self._clients)
+        return tuple(_read(client, calls[name], counts[name], deadline_s) for name, client in clients.items())
 
     def readiness(self, timeout_s: float) -> dict[str, bool]:
         """Which networks have an AVAILABLE version, asked all at once; False also where nobody answers in time."""

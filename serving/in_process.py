@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.answers import EVERYTHING, NETWORKS, NetworkAnswer, NetworkFailure, place, read_answer
+from serving.answers import EVERYTHING, NETWORKS, NetworkAnswer, NetworkFailure, longest_first, read_answer
 from serving.embedded.engine import arrange, usable_cores
 from serving.embedded.lanes import Admission, Lanes
 from serving.embedded.loading import load
@@ -61,12 +61,13 @@ class LocalEnsemble:
         The deadline is looked at between images: an inference that has begun ends.
         """
         end = time.monotonic() + deadline_s
-        begun = sorted(self._networks, key=lambda network: place(network.name))
+        networks = {network.name: network for network in self._networks}
+        counts = {name: shown.get(name, len(tensor)) for name in networks}
         asked = {
-            network.name: self._threads.submit(self._ask, network, tensor[: shown.get(network.name)], end)
-            for network in begun
+            name: self._threads.submit(self._ask, networks[name], tensor[: counts[name]], end)
+            for name in longest_first(counts)
         }
-        return tuple(asked[network.name].result() for network in self._networks)
+        return tuple(asked[name].result() for name in networks)
 
     def readiness(self, timeout_s: float) -> dict[str, bool]:  # noqa: ARG002 - nothing to wait for in one process
         """Which networks are loaded: all."""

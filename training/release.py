@@ -35,8 +35,9 @@ from training.stacking import Stack, fit_stack, malignant_logits, stack_from, st
 Array = np.ndarray[Any, Any]
 Log = Callable[[str], None]
 
-# Pictures of lesions that the out-of-distribution score is fitted on.
-_STRANGENESS_IMAGES = 2000
+# Pictures of lesions from each source that the out-of-distribution score is fitted on: a source of few pictures, as
+# that of the phone photographs, is no stranger than one of many.
+_STRANGENESS_IMAGES = 700
 
 # Test pictures that are looked at in all eight turns.
 _TURNED_IMAGES = 300
@@ -176,8 +177,7 @@ def fit_release(
     log(json.dumps(record))
     strange = familiarity
     if others is not None and answers.embedding is not None:
-        lesions = corpus.positions("train")
-        lesions = lesions[:: max(len(lesions) // _STRANGENESS_IMAGES, 1)]
+        lesions = _of_every_source(corpus, corpus.positions("train"), _STRANGENESS_IMAGES)
         # The embedding is the first network's, so it alone is asked.
         known = run_networks(folders[:1], corpus.images.pixels, lesions, cache=corpus.cache, log=log).embedding
         unlike = run_networks(folders[:1], others, np.arange(len(others)), log=log).embedding
@@ -194,6 +194,13 @@ def fit_release(
         out_of_distribution=strange,
         metrics={},
     )
+
+
+def _of_every_source(corpus: Corpus, positions: Array, most: int) -> Array:
+    """Return about ``most`` of the positions from each source, spread evenly, or all that there are."""
+    sources = np.array([corpus.samples[i].source for i in positions])
+    of_each = (positions[sources == source] for source in np.unique(sources))
+    return np.concatenate([some[:: max(len(some) // most, 1)] for some in of_each])
 
 
 def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str, log: Log) -> dict[str, Any]:
