@@ -59,7 +59,6 @@ from services.analysis.results import (
     Result,
 )
 from services.analysis.statements import (
-    GOES_ON,
     NO_LEASE,
     UNHEARD_AFTER_S,
     announcement,
@@ -555,7 +554,6 @@ class AnalysisRecord:
                     "token": token,
                     "lease_s": lease_s,
                     "max_deliveries": max_deliveries,
-                    "told": f"{analysis_id}{GOES_ON}",
                 },
             ).first()
             if row is not None:
@@ -595,7 +593,6 @@ class AnalysisRecord:
                     "analysis_id": lease.analysis_id,
                     "token": lease.token,
                     "new_preparation": dict(preparation),
-                    "told": f"{lease.analysis_id}{GOES_ON}",
                 },
             ).first()
         if row is None:
@@ -658,7 +655,6 @@ class AnalysisRecord:
                     "new_explanation": asdict(result.explanation) if result.explanation else None,
                     **networks,
                     **({"doubts": doubts} if doubts else {}),
-                    "told": str(lease.analysis_id),
                 },
             ).first()
         if row is None:

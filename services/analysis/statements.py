@@ -59,11 +59,10 @@ SUBMITTED = (
 #: What `finished` takes from the result.
 ANSWERED = ("probability", "band", "classes", "attention", "model_version", "explanation")
 #: What it takes of the networks: the columns of a prediction, each an array with one entry a network.
-OPINION: Mapping[str, Any] = {"network": String(), "version": Integer(), "logit": Float(), "probability": Float()}
+OPINION = ("network", "version", "logit", "probability")
 
 _ANALYSIS_ID = bindparam("analysis_id", type_=Uuid)
 _TOKEN = bindparam("token", type_=Uuid)
-_TOLD = bindparam("told", type_=String)
 
 
 @cache
@@ -89,8 +88,7 @@ def accepted() -> Executable:
 def claimed(stage: Stage) -> Select[Any]:
     """Takes an analysis for a stage and tells that it goes on; no row where another has it or it cannot be tried.
 
-    Nobody waits for the disk: see `not_waited_for`. Takes `analysis_id`, `token`, `lease_s`, `max_deliveries` and
-    `told`.
+    Nobody waits for the disk: see `not_waited_for`. Takes `analysis_id`, `token`, `lease_s` and `max_deliveries`.
     """
     lease_until = in_seconds(bindparam("lease_s", type_=Float))
     taken = (
@@ -119,14 +117,14 @@ def claimed(stage: Stage) -> Select[Any]:
         )
         .cte("claimed")
     )
-    return select(taken, announcement(_TOLD), not_waited_for()).select_from(taken)
+    return select(taken, _told(GOES_ON), not_waited_for()).select_from(taken)
 
 
 @cache
 def advanced() -> Select[Any]:
     """Ends the preparation and tells that the analysis goes on; no row when the lease was lost.
 
-    Nobody waits for the disk: see `not_waited_for`. Takes `analysis_id`, `token`, `new_preparation` and `told`.
+    Nobody waits for the disk: see `not_waited_for`. Takes `analysis_id`, `token` and `new_preparation`.
     """
     done = under_lease(
         {
@@ -138,7 +136,7 @@ def advanced() -> Select[Any]:
         }
     )
     advanced_now = done.returning(AnalysisRow.id).cte("advanced")
-    return select(announcement(_TOLD), not_waited_for()).select_from(advanced_now)
+    return select(_told(GOES_ON), not_waited_for()).select_from(advanced_now)
 
 
 @cache
@@ -146,7 +144,7 @@ def finished(*, doubted: bool) -> Select[Any]:
     """Ends an analysis with its result: the row, a prediction by network, messages to webhooks, and tells so.
 
     No row when the lease was lost. Takes `analysis_id`, `token`, `new_…` for each of ANSWERED, `networks_…` for each of
-    OPINION, `told`, and, where the result is doubted, `doubts`: reasons that are added to what the preparation was
+    OPINION, and, where the result is doubted, `doubts`: reasons that are added to what the preparation was
     concerned about.
     """
     done = under_lease(
@@ -160,15 +158,16 @@ def finished(*, doubted: bool) -> Select[Any]:
         }
     )
     done_now = done.returning(AnalysisRow.id, AnalysisRow.state, AnalysisRow.api_key_id).cte("done_now")
-    given = (bindparam(f"networks_{name}", type_=ARRAY(kind)) for name, kind in OPINION.items())
-    columns = (column(name, kind) for name, kind in OPINION.items())
+    kinds = {name: PredictionRow.__table__.columns[name].type for name in OPINION}
+    given = (bindparam(f"networks_{name}", type_=ARRAY(kind)) for name, kind in kinds.items())
+    columns = (column(name, kind) for name, kind in kinds.items())
     opinions = func.unnest(*given).table_valued(*columns).render_derived(name="opinion")
     predictions = insert(PredictionRow).from_select(
         ["analysis_id", *OPINION],
         select(done_now.c.id, *(opinions.c[name] for name in OPINION)).join_from(done_now, opinions, true()),
     )
     return (
-        select(announcement(_TOLD))
+        select(_told())
         .select_from(done_now)
         .add_cte(predictions.cte("predictions"), messages_of(done_now).cte("messages"))
     )
@@ -212,7 +211,7 @@ def visible_to(api_key_id: uuid.UUID | BindParameter[Any] | None) -> ColumnEleme
     return or_(AnalysisRow.api_key_id.is_(None), AnalysisRow.api_key_id == api_key_id)
 
 
-def announcement(payload: str | BindParameter[Any]) -> ColumnElement[Any]:
+def announcement(payload: str | ColumnElement[str]) -> ColumnElement[Any]:
     """Tells whoever waits. Delivered when the transaction commits, and only then: nobody is woken for nothing."""
     return func.pg_notify(CHANGES_CHANNEL, payload)
 
@@ -233,6 +232,10 @@ def under_lease(values: Mapping[str, Any]) -> Update:
         .where(AnalysisRow.id == _ANALYSIS_ID, AnalysisRow.lease_token == _TOKEN)
         .values({"updated_at": func.now(), **values})
     )
+
+
+def _told(more: str = "") -> ColumnElement[Any]:
+    return announcement(cast(_ANALYSIS_ID, String).concat(more))
 
 
 def _new(name: str) -> BindParameter[Any]:
