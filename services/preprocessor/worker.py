@@ -17,6 +17,7 @@ import cv2
 from celery.signals import setup_logging, worker_before_create_process, worker_process_init, worker_ready
 
 from services.analysis import tracing
+from services.analysis.allocator import keep_freed_memory
 from services.analysis.blobs import BlobStore, S3Access
 from services.analysis.database import make_engine
 from services.analysis.doorbell import Doorbell, make_celery
@@ -70,6 +71,7 @@ def _make_parts(**_: Any) -> None:
     # One process works on one image; OpenCV's own threads would only compete with the networks for the cores.
     cv2.setNumThreads(1)
     confined.start()
+    keep_freed_memory()
     metrics_port.leave()
     tracing.start(settings, "preprocessor")
     _preprocessor()

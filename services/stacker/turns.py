@@ -33,11 +33,15 @@ _TURNS = (
 
 def turned(tensor: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     """The first `count` (1, 2, 4 or 8) turns of `uint8 [224,224,3]` as `uint8 [count,224,224,3]`."""
-    views = []
-    for turn in _TURNS[:count]:
-        view = np.rot90(tensor, turn.quarter_turns)
-        views.append(view[:, ::-1] if turn.mirrored else view)
-    return np.ascontiguousarray(np.stack(views))
+    # Copying rows in another order is ten times as quick as mirroring them, so two turns that differ in the order of
+    # their rows share one mirrored copy.
+    across = np.ascontiguousarray(tensor[:, ::-1])
+    views = [tensor, across[::-1], across, tensor[::-1]]
+    if count > len(views):
+        lying = np.ascontiguousarray(tensor.transpose(1, 0, 2))
+        lying_across = np.ascontiguousarray(lying[:, ::-1])
+        views += [lying[::-1], lying_across, lying_across[::-1], lying]
+    return np.stack(views[:count])
 
 
 def turned_back(attention: NDArray[np.float32]) -> NDArray[np.float32]:

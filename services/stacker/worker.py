@@ -18,6 +18,7 @@ from typing import Any
 from celery.signals import setup_logging, worker_before_create_process, worker_process_init, worker_ready
 
 from services.analysis import tracing
+from services.analysis.allocator import keep_freed_memory
 from services.analysis.audit import AuditLog
 from services.analysis.blobs import BlobStore, S3Access
 from services.analysis.circuits import Circuits
@@ -137,6 +138,7 @@ def _share_memory(**_: Any) -> None:
 
 @worker_process_init.connect
 def _make_parts(**_: Any) -> None:
+    keep_freed_memory()
     metrics_port.leave()
     tracing.start(settings, "stacker")
     _parts()

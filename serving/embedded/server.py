@@ -24,6 +24,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import start_http_server
 
+from services.analysis.allocator import keep_freed_memory
 from services.analysis.errors import LesionLensError, SettingsError
 from serving.client import MAX_MESSAGE_BYTES
 from serving.embedded.engine import arrange, usable_cores
@@ -166,6 +167,7 @@ def _open(name: str, options: Options) -> Network:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: 0 after a clean stop, 2 with one sentence on standard error when it cannot start."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    keep_freed_memory()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
