@@ -104,13 +104,15 @@ def release(
     networks: Sequence[str] = NETWORKS,
     turns: int = 1,
     turns_by_network: Mapping[str, int] = MappingProxyType({}),
+    mean_with_published: bool = False,
     others: Path | None = None,
     cache: Path | None = None,
     log: Log = click.echo,
 ) -> None:
     """Export trained networks to ``models``, fit the stack on the validation side and write ``stack.json``.
 
-    Of what is not among ``networks`` the published version in ``models`` stays.
+    Of what is not among ``networks`` the published version in ``models`` stays. With ``mean_with_published`` the others
+    are the mean of what was trained and what was published before.
 
     ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself, ``turns_by_network`` where
     one looks at others than that. ``others`` is a folder of
@@ -125,7 +127,9 @@ def release(
     familiarity = None if NETWORKS[0] in networks else published_familiarity(models)
     entries = [
         {**entry, "turns": turns_by_network.get(entry["name"], turns)}
-        for entry in export_all(corpus, runs, models, version, log, networks=networks)
+        for entry in export_all(
+            corpus, runs, models, version, log, networks=networks, mean_with_published=mean_with_published
+        )
     ]
     strange = other_pictures(others, corpus.cache) if others else None
     if strange is None and familiarity is None:
@@ -319,6 +323,11 @@ def ablate(
     type=click.Choice(NETWORKS),
     help="Export only this one; of the others the published version stays. Default: all.",
 )
+@click.option(
+    "--mean-with-published",
+    is_flag=True,
+    help="Of what `train --published` went on from: export the mean of the weights before and after, often better.",
+)
 def export(
     *,
     data: Path,
@@ -326,6 +335,7 @@ def export(
     cache: Path | None,
     models: Path,
     networks: tuple[str, ...],
+    mean_with_published: bool,
     version: int,
     stack_version: str,
     turns: str,
@@ -343,6 +353,7 @@ def export(
         networks=networks or NETWORKS,
         turns=int(turns),
         turns_by_network={name: int(count) for name, count in turns_by_network},
+        mean_with_published=mean_with_published,
         cache=cache,
         others=others,
     )

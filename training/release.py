@@ -27,7 +27,7 @@ from training.evaluation import (
     people,
     reliability,
 )
-from training.networks import NETWORKS, SERVING_SIZE_PX, build_network, load_weights
+from training.networks import NETWORKS, SERVING_SIZE_PX, build_network, load_weights, save_weights
 from training.out_of_distribution import fit_familiarity
 from training.recipe import recipe_from
 from training.stacking import Stack, fit_stack, malignant_logits, stack_from, stack_json, turns_of
@@ -135,20 +135,42 @@ def _published_entry(models: Path, name: str) -> dict[str, Any]:
 
 
 def export_all(
-    corpus: Corpus, runs: Path, models: Path, version: int, log: Log, *, networks: Sequence[str] = NETWORKS
+    corpus: Corpus,
+    runs: Path,
+    models: Path,
+    version: int,
+    log: Log,
+    *,
+    networks: Sequence[str] = NETWORKS,
+    mean_with_published: bool = False,
 ) -> list[dict[str, Any]]:
-    """Export ``networks`` and keep what is published of the others; return the entries of all for ``stack.json``."""
+    """Export ``networks`` and keep what is published of the others; return the entries of all for ``stack.json``.
+
+    With ``mean_with_published`` the mean of the trained weights and the published ones is exported; it is kept beside
+    the trained ones as ``mean.npz``.
+    """
     entries = []
     for name in NETWORKS:
         if name not in networks:
             entries.append(_published_entry(models, name))
             continue
         weights = runs / name / "weights.npz"
+        if mean_with_published:
+            weights = _mean_with_published(name, weights, models)
         size = choose_size(corpus, name, weights, candidate_sizes(runs / name), log)
         digest = export_network(name, weights, size, model_folder(models, name, version))
         log(f"{name}: version {version} at {size} px, sha256 {digest[:12]}")
         entries.append({"name": name, "version": version, "sha256": digest})
     return entries
+
+
+def _mean_with_published(name: str, trained: Path, models: Path) -> Path:
+    from training import averaging
+
+    mean = trained.with_name("mean.npz")
+    folder = model_folder(models, name, published_version(models, name))
+    save_weights(mean, averaging.mean_with_published(name, trained, folder))
+    return mean
 
 
 def fit_release(

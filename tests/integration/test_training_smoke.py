@@ -104,6 +104,30 @@ assert answers.embedding.shape == (len(test), 1536)
     arguments += ["--recipe", tmp_path / "on.json", "--epochs", 0.2, "--published", models]
     assert float(lesionlens(*arguments).rsplit("validation AUC ", 1)[1].split()[0]) > 0.8
 
+    # The mean of both ends is a network, too. That of one end with itself is that end.
+    mean = f"""
+from pathlib import Path
+import numpy as np
+from training.averaging import mean_with_published
+from training.export import keras_answers
+from training.networks import assign_weights, build_network
+from training.published import published_network
+root, published = Path({str(tmp_path)!r}), Path({str(models)!r}) / "mobilenet" / "1"
+picture = np.random.default_rng(1).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
+def logits(values):
+    network = build_network("mobilenet", 64)
+    assign_weights(network, values)
+    return keras_answers(network, picture)["logit"]
+before = keras_answers(published_network("mobilenet", published), picture)["logit"]
+same = logits(mean_with_published("mobilenet", root / "runs" / "mobilenet" / "weights.npz", published))
+assert np.abs(same - before).max() < 0.02, same - before  # what was exported has rounded kernels
+moved = np.load(root / "runs" / "mobilenet" / "weights.npz")
+np.savez(root / "moved.npz", **{{n: moved[n] + (0.5 if n == max(moved.files) else 0) for n in moved.files}})
+mean = mean_with_published("mobilenet", root / "moved.npz", published)
+assert np.abs(mean[-1] - moved[max(moved.files)] - 0.25).max() < 0.01
+"""
+    python(mean)
+
     refused = f"""
 from pathlib import Path
 from training.published import NotPublishedHereError, published_network
