@@ -10,7 +10,7 @@ It decides when to ask, never whom to leave out: while one circuit is open analy
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sqlalchemy import Engine, case, func, select, update
@@ -19,6 +19,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from services.analysis.database import database_errors, single_statement
 from services.analysis.results import NETWORKS
 from services.analysis.tables import CircuitRow
+
+_COUNTED = select(CircuitRow.network, CircuitRow.failures, CircuitRow.open_until.is_not(None))
 
 
 class CircuitState(StrEnum):
@@ -29,7 +31,7 @@ class CircuitState(StrEnum):
     OPEN = "open"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Circuits:
     """Every method is one transaction and raises `DatabaseUnavailableError`."""
 
@@ -38,13 +40,15 @@ class Circuits:
     failures: int
     #: Seconds a circuit stays open before the network is asked for its status.
     open_s: float
+    #: Networks that had failures when it was last looked, which is before each question: as long as nobody has any, an
+    #: answer takes none back, and nothing is written. None: it was not looked since something was counted.
+    _failing: set[str] | None = field(default=None, init=False)
 
     def states(self) -> Mapping[str, CircuitState]:
         """The state of each network's circuit, in the order of the networks."""
         with single_statement(self.engine) as connection:
-            rows = connection.execute(
-                select(CircuitRow.network, CircuitRow.failures, CircuitRow.open_until.is_not(None))
-            ).all()
+            rows = connection.execute(_COUNTED).all()
+        self._failing = {network for network, failures, _ in rows if failures}
         known = {network: self._state(failures, is_open=is_open) for network, failures, is_open in rows}
         return {network: known.get(network, CircuitState.CLOSED) for network in NETWORKS}
 
@@ -58,10 +62,14 @@ class Circuits:
         back = [name for name in mine if ready.get(name, False)]
         if back:
             self._set_half_open(back)
+            self._failing = None
         return tuple(name for name in open_networks if name not in back)
 
     def record(self, answered: Collection[str], unanswered: Collection[str]) -> None:
         """Counts what came of one question to the networks."""
+        if not unanswered and self._failing is not None and self._failing.isdisjoint(answered):
+            return
+        self._failing = None
         closed = (
             update(CircuitRow)
             .where(CircuitRow.network.in_(answered), CircuitRow.failures > 0, CircuitRow.open_until.is_(None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from services.analysis.circuits import Circuits, CircuitState
 from services.analysis.results import NETWORKS
@@ -50,6 +50,24 @@ def test_an_answer_in_between_begins_the_count_anew(circuits: Circuits) -> None:
     fail(circuits, 2)
     circuits.record(NETWORKS, set())
     fail(circuits, 2)
+    assert circuits.open_now(never) == ()
+
+
+def test_while_nothing_fails_an_answer_is_not_written_down(circuits: Circuits, engine: Engine) -> None:
+    said: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *call: said.append(call[2]))
+    circuits.open_now(never)
+    circuits.record(NETWORKS, set())
+    assert [statement.split()[0] for statement in said] == ["SELECT"]
+
+
+def test_what_another_stacker_saw_fail_since_the_last_look_is_taken_back_after_the_next(circuits: Circuits) -> None:
+    circuits.open_now(never)
+    fail(replace(circuits), 2)
+    circuits.record(NETWORKS, set())
+    circuits.open_now(never)
+    circuits.record(NETWORKS, set())
+    fail(replace(circuits), 2)
     assert circuits.open_now(never) == ()
 
 
