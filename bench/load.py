@@ -12,11 +12,15 @@ from bench.measuring import quantile
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What clients got: answers a second, and the seconds that half and 95 of 100 of them took at most."""
+    """What clients got: answers a second, and the seconds that half and 95 of 100 of them took at most.
+
+    `sent` are all requests, with those at the edges that do not count.
+    """
 
     per_s: float
     p50_s: float
     p95_s: float
+    sent: int
 
 
 def throughput(send: Callable[[], object], clients: int, seconds: float) -> Load:
@@ -60,5 +64,5 @@ def throughput(send: Callable[[], object], clients: int, seconds: float) -> Load
         raise failures[0]
     took = [now - sent for sent, now in answered if begin <= now <= end]
     if not took:
-        return Load(0.0, seconds, seconds)
-    return Load(len(took) / (end - begin), quantile(took, 0.5), quantile(took, 0.95))
+        return Load(0.0, seconds, seconds, sent=len(answered) + clients)
+    return Load(len(took) / (end - begin), quantile(took, 0.5), quantile(took, 0.95), sent=len(answered) + clients)

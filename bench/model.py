@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.measuring import quantile
+from serving.answers import PROCESSOR_TIME
 
 #: Photographs that one stacker can be busy with (`services.stacker.__main__.CONCURRENCY`).
 STACKER_PROCESSES = 2
@@ -158,13 +159,15 @@ def costs_from(way: Mapping[str, object]) -> Costs:
     measured = way["core_ms_per_upload"]
     assert isinstance(measured, Mapping)
     seconds = {name: float(value) / 1000 for name, value in measured.items()}
-    shares = (0.46, 0.36, 0.10, 0.08)  # of the four networks, by their multiply-adds
+    sides = way["sides_looked_at"]
+    assert isinstance(sides, Mapping)
+    took = [count * PROCESSOR_TIME[name] for name, count in sides.items()]
     named = ("gateway", "gateway's cells", "preprocessor", "preprocessor's cell", "stacker", "networks")
     return Costs(
         gateway=seconds.get("gateway", 0) + seconds.get("gateway's cells", 0),
         preprocessor=seconds.get("preprocessor", 0) + seconds.get("preprocessor's cell", 0),
         stacker=seconds.get("stacker", 0),
-        networks=tuple(share * seconds["networks"] for share in shares),
+        networks=tuple(seconds["networks"] * one / sum(took) for one in took),
         other=sum(value for name, value in seconds.items() if name not in named),
     )
 

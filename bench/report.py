@@ -38,11 +38,11 @@ def markdown(measured: Measured) -> str:
     lines += [
         "Ratios are of one run of one section; contestants took turns.",
         "",
-        *_table(("section", "measured", "machine"), [(name, *_when(section)) for name, section in measured.items()]),
+        *table(("section", "measured", "machine"), [(name, *_when(section)) for name, section in measured.items()]),
         "",
         "## Goals",
         "",
-        *_table(("", "goal", "measured", ""), list(_goals(measured))),
+        *table(("", "goal", "measured", ""), list(_goals(measured))),
     ]
     for name, draw in _DRAW.items():
         if name in measured:
@@ -86,14 +86,14 @@ def _networks(section: Measured) -> list[str]:
     ]
     offered = ", ".join(section.get("offered", ["f32"]))
     told = f"Offered: {offered}; the others show what they would give. By default: the quickest that is offered."
-    return ["## Networks", "", *_table(heads, [*alone, *together, *rates]), "", told]
+    return ["## Networks", "", *table(heads, [*alone, *together, *rates]), "", told]
 
 
 def _preprocessing(section: Measured) -> list[str]:
     sizes = [name for name in section if "x" in name]
     heads = ["ms on one core", *(f"{size}, {section[size]['file_kb']} kB" for size in sizes)]
     rows = [(step, *(section[size]["ms"][step] for size in sizes)) for step in section[sizes[0]]["ms"]]
-    return ["## Preprocessing", "", *_table(heads, rows)]
+    return ["## Preprocessing", "", *table(heads, rows)]
 
 
 def _peer(section: Measured) -> list[str]:
@@ -102,8 +102,8 @@ def _peer(section: Measured) -> list[str]:
     memory = section["memory_mb"]
     return [
         "## One call, and a peer", "",
-        *_table(("one call", "ms"), calls), "",
-        *_table(("clients", "embedded server, answers/s", "LitServe with TensorFlow, answers/s"), rates), "",
+        *table(("one call", "ms"), calls), "",
+        *table(("clients", "embedded server, answers/s", "LitServe with TensorFlow, answers/s"), rates), "",
         f"Memory: {memory['embedded']} MB and {memory['litserve']} MB.",
     ]  # fmt: skip
 
@@ -120,17 +120,17 @@ def _way(section: Measured) -> list[str]:
     crowd = [(name, *got.values()) for name, got in section.get("with_8_clients", {}).items()]
     return [
         f"## The whole way ({section['precision']}, 1024 × 768)", "",
-        *_table(("one client", "ms"), rows), "",
-        *_table(("clients", "uploads/s"), [*rates, ("bare ensemble", section["bare_ensembles_per_s"])]), "",
-        *_table(("eight clients", "uploads/s", "p50 ms", "p95 ms"), crowd), "",
-        *_table(("core time of one upload", "ms"), [*core.items(), ("together", round(sum(core.values()), 1))]),
+        *table(("one client", "ms"), rows), "",
+        *table(("clients", "uploads/s"), [*rates, ("bare ensemble", section["bare_ensembles_per_s"])]), "",
+        *table(("eight clients", "uploads/s", "p50 ms", "p95 ms"), crowd), "",
+        *table(("core time of one upload", "ms"), [*core.items(), ("together", round(sum(core.values()), 1))]),
     ]  # fmt: skip
 
 
 def _footprint(section: Measured) -> list[str]:
     rows = [*section["idle_mb"].items(), ("together", section["idle_mb_together"])]
     ready = ", ".join(f"{name} {seconds} s" for name, seconds in section["ready_s"].items())
-    return ["## Memory and start", "", *_table(("process, idle", "MB"), rows), "", f"Ready: {ready}."]
+    return ["## Memory and start", "", *table(("process, idle", "MB"), rows), "", f"Ready: {ready}."]
 
 
 _DRAW = {
@@ -142,7 +142,8 @@ _DRAW = {
 }
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table, with numbers in all columns but the first."""
     line = "| " + " | ".join(heads) + " |"
     rule = "| --- " + "| ---: " * (len(heads) - 1) + "|"
     return [line, rule, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)]

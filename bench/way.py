@@ -124,10 +124,8 @@ def _crowds(
         got = throughput(partial(upload, files[clients % len(files)]), clients, seconds)
         rates[str(clients)] = round(got.per_s, 2)
         if clients == CROWD:
-            # A few uploads more were under way at the edges than were counted; with a hundred that is little.
-            count = got.per_s * seconds
             spent = {name: after - before.get(name, 0.0) for name, after in _core_seconds(product).items()}
-            core_ms = {name: ms(value / count) for name, value in spent.items() if value / count > 0.0005}
+            core_ms = {name: ms(value / got.sent) for name, value in spent.items() if value / got.sent > 0.0005}
             workers["1 preprocessor, 1 stacker"] = _told(got)
     with ExitStack() as more:
         for name, words in (("preprocessor", "2 preprocessors, 1 stacker"), ("stacker", "2 of both")):

@@ -1,12 +1,13 @@
 """`make bench`: what is computed from the measurements."""
 
 import itertools
+import json
 import threading
 import xml.etree.ElementTree as ET
 
 import pytest
 
-from bench import report
+from bench import report, scaling
 from bench.load import throughput
 from bench.measuring import in_turns, quantile
 from bench.model import Arrangement, Costs, simulate
@@ -36,6 +37,7 @@ def test_clients_are_counted_and_a_failure_ends_the_run():
     got = throughput(lambda: (next(counted), pause.wait(0.01)), clients=2, seconds=0.3)
     assert 20 < got.per_s < 210
     assert 0.009 < got.p50_s <= got.p95_s
+    assert got.sent == next(counted)
     with pytest.raises(ZeroDivisionError):
         throughput(lambda: 1 / 0, clients=2, seconds=0.1)
 
@@ -74,3 +76,11 @@ def test_goals_are_compared_in_the_right_direction():
     lines = report.markdown({"footprint": section}).splitlines()
     assert next(line for line in lines if "idle memory" in line).endswith("| 900 | yes |")
     assert next(line for line in lines if "until ready" in line).endswith("| 16.0 | no |")
+
+
+def test_the_tables_of_the_page_on_scale_are_those_of_the_last_measurement():
+    way = json.loads(scaling.RESULTS.read_text())["way"]
+    page = scaling.PAGE.read_text()
+    assert scaling.filled(page, way) == page, "python -m bench.scaling"
+    dearer = way | {"core_ms_per_upload": way["core_ms_per_upload"] | {"networks": 999.9}}
+    assert "| networks | 999.9 |" in scaling.filled(page, dearer)
