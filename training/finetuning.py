@@ -21,7 +21,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from training.augmentation import augment, resize
-from training.loss import TARGET_WIDTH, TEMPERATURE, DiagnosisLoss
+from training.loss import TARGET_WIDTH, DiagnosisLoss, HintLoss
 from training.networks import (
     Network,
     assign_weights,
@@ -34,6 +34,7 @@ from training.networks import (
 )
 from training.recipe import Phase, Recipe
 from training.refit import best_head
+from training.teaching import Teachers, hint_layer, student_of
 from training.vocabulary import CLASSES, MALIGNANT_INDICES
 
 Array = np.ndarray[Any, Any]
@@ -91,28 +92,29 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
         *,
         first: int,
         left: int | None,
-        teach: Callable[[Array], Array] | None,
+        teachers: Teachers | None,
     ) -> None:
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=6)
-        self._data, self._recipe, self._size, self._first, self._teach = data, recipe, size_px, first, teach
+        self._data, self._recipe, self._size, self._first, self._teachers = data, recipe, size_px, first, teachers
         self._left = left
 
     @property
     def num_batches(self) -> int | None:
         return self._left
 
-    def __getitem__(self, index: int) -> tuple[Array, Array]:
+    def __getitem__(self, index: int) -> tuple[Array, Any]:
         rng = np.random.default_rng((self._recipe.seed, self._first + index))
         chosen = rng.choice(self._data.positions, self._recipe.batch, p=self._data.weights)
-        pictures = np.stack(
-            [augment(self._data.pixels[i], self._size, rng, self._recipe.augmentation) for i in chosen]
-        ).astype(np.float32)
         targets = np.zeros((len(chosen), TARGET_WIDTH), np.float32)
         targets[:, : len(CLASSES)] = self._data.allowed[chosen]
-        if self._teach is not None:
-            targets[:, len(CLASSES) : -1] = self._teach(pictures)
-            targets[:, -1] = 1.0
-        return pictures, targets
+        size = self._size if self._teachers is None else self._teachers.size_px
+        shown = np.stack([augment(self._data.pixels[i], size, rng, self._recipe.augmentation) for i in chosen])
+        pictures = np.stack([resize(picture, self._size) for picture in shown]).astype(np.float32)
+        if self._teachers is None:
+            return pictures, targets
+        targets[:, len(CLASSES) : -1], features = self._teachers.answers(shown)
+        targets[:, -1] = 1.0
+        return pictures, (targets, features.astype(np.float32)) if self._recipe.feature_weight else targets
 
 
 class _Pace(keras.callbacks.Callback):  # type: ignore[misc]
@@ -184,28 +186,9 @@ def _checked(network: Network, data: TrainingData, recipe: Recipe) -> float:
     return malignant_auc(logits, malignant) if 0 < malignant.sum() < len(malignant) else math.nan
 
 
-def _teaching(recipe: Recipe, runs: Path, size_px: int) -> Callable[[Array], Array] | None:
-    if not recipe.teachers:
-        return None
-    teachers = []
-    for name in recipe.teachers:
-        network = build_network(name, size_px)
-        assign_weights(network, load_weights(runs / name / "weights.npz"))
-        network.classifier.trainable = False
-        network.classifier.compile(jit_compile=False)
-        network.classifier.make_predict_function()
-        teachers.append(network.classifier)
-
-    def teach(pictures: Array) -> Array:
-        logits = np.mean([np.asarray(t.predict_on_batch(pictures), dtype=np.float64) for t in teachers], axis=0)
-        soft = np.exp((logits - logits.max(axis=1, keepdims=True)) / TEMPERATURE)
-        return np.asarray(soft / soft.sum(axis=1, keepdims=True))
-
-    return teach
-
-
-def _save_state(folder: Path, network: Network, optimizer: Any, progress: Progress) -> None:
-    values = weights_by_position(network) + [np.asarray(keras.ops.convert_to_numpy(v)) for v in optimizer.variables]
+def _save_state(folder: Path, network: Network, beside: Sequence[Any], progress: Progress) -> None:
+    """Write the network's weights, then what is ``beside`` them: the variables of hint layer and optimizer."""
+    values = weights_by_position(network) + [np.asarray(keras.ops.convert_to_numpy(v)) for v in beside]
     save_weights(folder / "checkpoint.npz", values)
     _save_progress(folder, progress)
 
@@ -274,7 +257,7 @@ def train_network(
         auc = _checked(network, data, recipe)
         done = f"phase {progress.phase} of {len(recipe.phases)} at {phase.size_px} px"
         log(f"{recipe.network}: {done}, validation AUC {auc:.4f}")
-        _save_state(folder, network, network.classifier.optimizer, progress)
+        _save_state(folder, network, [], progress)
     if carried is None:
         # Interrupted after the last phase: the checkpoint is the finished network. Without phases: the start is.
         size = recipe.phases[-1].size_px if recipe.phases else recipe.refit_size_px
@@ -354,21 +337,30 @@ def _run_phase(
         use_ema=recipe.average_momentum > 0,
         ema_momentum=recipe.average_momentum or 0.99,
     )
-    classifier = network.classifier
-    loss = DiagnosisLoss(recipe.label_smoothing, recipe.binary_weight, recipe.teacher_weight)
-    classifier.compile(optimizer=optimizer, loss=loss, jit_compile=False)
-    optimizer.build(classifier.trainable_variables)
+    teachers = None
+    if recipe.teachers:
+        size = recipe.teacher_size_px or phase.size_px
+        teachers = Teachers(recipe.teachers, runs, size, data, recipe.batch)
+    student, hint_weights = network.classifier, []
+    losses: list[Any] = [DiagnosisLoss(recipe.label_smoothing, recipe.binary_weight, recipe.teacher_weight)]
+    if teachers is not None and recipe.feature_weight:
+        hint = hint_layer(teachers.features)
+        student = student_of(network.classifier, hint)
+        hint_weights, losses = hint.weights, [*losses, HintLoss()]
+    weights = [1.0, recipe.feature_weight][: len(losses)]
+    student.compile(optimizer=optimizer, loss=losses, loss_weights=weights, jit_compile=False)
+    optimizer.build(student.trainable_variables)
+    beside = [*hint_weights, *optimizer.variables]
     if state is not None:
-        saved = state[len(classifier.weights) :]
-        if len(saved) == len(optimizer.variables) and progress.phase_images:
-            for variable, value in zip(optimizer.variables, saved, strict=True):
+        saved = state[len(network.classifier.weights) :]
+        if len(saved) == len(beside) and progress.phase_images:
+            for variable, value in zip(beside, saved, strict=True):
                 variable.assign(value)
-    teach = _teaching(recipe, runs, phase.size_px)
     first = progress.images // recipe.batch
     left = recipe.steps_left(phase, progress.phase_images)
-    batches = _Batches(data, recipe, phase.size_px, first=first, left=left, teach=teach)
+    batches = _Batches(data, recipe, phase.size_px, first=first, left=left, teachers=teachers)
     folder = runs / recipe.network
-    pace = _Pace(recipe, progress, lambda: _save_state(folder, network, optimizer, progress), log)
+    pace = _Pace(recipe, progress, lambda: _save_state(folder, network, beside, progress), log)
     log(f"{recipe.network}: {phase.size_px} px, frozen up to {phase.freeze or 'nothing'}")
     # With a running average, Keras leaves the averaged weights in the network when fit ends.
-    classifier.fit(batches, epochs=1, shuffle=False, verbose=verbose, callbacks=[pace])
+    student.fit(batches, epochs=1, shuffle=False, verbose=verbose, callbacks=[pace])

@@ -37,7 +37,11 @@ class Recipe:
         label_smoothing: weight of the uniform distribution in the loss, 0–1.
         binary_weight: weight of the malignant/benign cross-entropy beside that of the diagnoses.
         teachers: networks already trained whose averaged soft answers are learnt too (knowledge distillation).
-        teacher_weight: share of the loss that the teachers have, 0–1.
+        teacher_weight: share of the loss that the teachers' answers have, 0–1.
+        teacher_size_px: picture size at which the teachers look, a multiple of 32 and no smaller than the student's;
+            ``None`` for the student's.
+        feature_weight: weight of learning the teachers' pooled features, too, see :mod:`training.teaching`; 0 leaves
+            it out. The distance is a mean over about a thousand features, so weights are large.
         average_momentum: of the running average of weights that is kept in the end; 0 keeps the last weights.
         refit_images: training pictures on whose embeddings the head is fitted anew in the end, see
             :mod:`training.refit`; all malignant ones are among them. 0 keeps the head as it was trained, which is
@@ -61,6 +65,8 @@ class Recipe:
     binary_weight: float = 0.5
     teachers: tuple[str, ...] = ()
     teacher_weight: float = 0.5
+    teacher_size_px: int | None = None
+    feature_weight: float = 0.0
     average_momentum: float = 0.98
     refit_images: int = 0
     refit_size_px: int = 192

@@ -190,3 +190,43 @@ for kernel in kernels:
     whole = np.abs(kernel) > 2.0**-14
     assert whole.any() and (kernel.astype(ml_dtypes.bfloat16).astype("float32")[whole] == kernel[whole]).all()
 """)
+
+
+def test_a_student_learns_its_teachers_answers_and_features_and_keeps_no_layer_of_them(tmp_path):
+    run(f"""
+import shutil
+from pathlib import Path
+import keras, numpy as np
+from training.finetuning import TrainingData, train_network
+from training.loss import HintLoss
+from training.networks import build_network, load_weights, save_weights, weights_by_position
+from training.recipe import Phase, Recipe
+from training.teaching import Teachers
+runs = Path({str(tmp_path)!r})
+keras.utils.set_random_seed(1)
+save_weights(runs / "densenet121" / "weights.npz", weights_by_position(build_network("densenet121", 64)))
+rng = np.random.default_rng(0)
+pixels = rng.integers(0, 256, (48, 224, 224, 3), dtype=np.uint8)
+allowed = np.eye(7, dtype="float32")[rng.integers(0, 7, 48)]
+data = TrainingData(pixels, allowed, np.full(40, 1 / 40), np.arange(40), np.arange(40, 48))
+
+# They look at their own size, and what they tell has one scale.
+teachers = Teachers(["densenet121"], runs, 64, data, 8)
+soft, features = teachers.answers(pixels[:8, 80:144, 80:144])
+assert soft.shape == (8, 7) and np.allclose(soft.sum(axis=1), 1) and features.shape == (8, teachers.features)
+assert np.allclose(HintLoss().call(features, 0 * features), (features**2).mean(axis=1), rtol=1e-5)
+
+def trained(**different):
+    recipe = Recipe(
+        "mobilenet", phases=(Phase(32, 1.0),), epochs=1, epoch_images=24, batch=8, average_momentum=0.0,
+        teachers=("densenet121",), teacher_size_px=64, **different,
+    )
+    shutil.rmtree(runs / "mobilenet", ignore_errors=True)
+    return load_weights(train_network(recipe, data, runs, start=None, log=lambda line: None, verbose=0))
+
+with_features, answers_only = trained(feature_weight=10.0), trained()
+assert [w.shape for w in with_features] == [w.shape for w in answers_only], "the layer of hints is no part of it"
+# Rounding alone sends single weights another way, features most of them.
+apart = np.concatenate([np.abs(a - b).ravel() for a, b in zip(with_features, answers_only, strict=True)])
+assert np.median(apart) > 1e-5, "the teachers' features changed nothing"
+""")
