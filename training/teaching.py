@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-# Pictures from which each feature's mean and spread are taken.
+# Pictures from which the features' mean and spread are taken.
 _SCALING_IMAGES = 512
-
-# A feature that never changes has no spread to divide by.
-_LEAST_SPREAD = 1e-3
 
 
 class Teachers:
@@ -65,7 +62,8 @@ class Teachers:
         seen = np.concatenate(
             [self._look(np.stack([resize(data.pixels[i], size_px) for i in part]))[1] for part in shown]
         )
-        self._mean, self._spread = seen.mean(axis=0), np.maximum(seen.std(axis=0), _LEAST_SPREAD)
+        # One scale for all: by its own, a feature that is nearly always silent would weigh as much as any.
+        self._mean, self._spread = seen.mean(axis=0), float(np.sqrt(seen.var(axis=0).mean()))
         self.features: int = seen.shape[1]
 
     def _look(self, pictures: Array) -> tuple[Array, Array]:
@@ -80,7 +78,7 @@ class Teachers:
             pictures: uint8 ``[n,size_px,size_px,3]``.
 
         Returns:
-            Probabilities that sum to one, and features of mean 0 and spread 1 over the training pictures.
+            Probabilities that sum to one, and features of mean 0 and mean variance 1 over the training pictures.
         """
         logits, features = self._look(pictures)
         soft = np.exp((logits - logits.max(axis=1, keepdims=True)) / TEMPERATURE)

@@ -92,7 +92,8 @@ def test_a_cell_ends_with_whoever_started_it(cell):
     cell.run(b"fine")
     process = psutil.Process(cell.pid)
     cell._process.stdin.close()
-    process.wait(30)
+    ended, _ = psutil.wait_procs([process], timeout=30)
+    assert ended == [process]
 
 
 def test_a_lesion_comes_out_of_the_cell_as_it_does_without_one():

@@ -33,18 +33,23 @@ def clock(monkeypatch):
     return now
 
 
-def refused(door, count=1):
-    with pytest.raises(TooMuchWaitingError) as caught:
+def lets_in(door, count=1):
+    return sent_away_for(door, count) is None
+
+
+def sent_away_for(door, count=1):
+    """Seconds after which to come back; None for those who got in."""
+    try:
         door.let_in(count)
-    return caught.value.retry_after_s
+    except TooMuchWaitingError as refusal:
+        return refusal.retry_after_s
+    return None
 
 
 def test_it_lets_in_as_many_as_may_wait_and_no_more(clock):
     record = Record(waiting=7)
     door = Door(record, 10, 60)
-    for _ in range(3):
-        door.let_in(1)
-    refused(door)
+    assert [lets_in(door) for _ in range(4)] == [True, True, True, False]
     assert record.asked == 1, "a refusal costs no question"
 
 
@@ -53,11 +58,8 @@ def test_threads_at_once_do_not_get_in_together(clock):
     got_in = []
 
     def knock():
-        try:
-            door.let_in(1)
-        except TooMuchWaitingError:
-            return
-        got_in.append(1)
+        if lets_in(door):
+            got_in.append(1)
 
     threads = [threading.Thread(target=knock) for _ in range(80)]
     for thread in threads:
@@ -69,42 +71,39 @@ def test_threads_at_once_do_not_get_in_together(clock):
 
 def test_retry_after_is_when_a_tenth_is_free_at_the_measured_pace(clock):
     # 100 wait; the door opens at 90: eleven must leave, five a second.
-    assert refused(Door(Record(waiting=101, finished_per_s=5.0), 100, 60)) == 3
-    assert refused(Door(Record(waiting=101, finished_per_s=0.5), 100, 60)) == 22
-    assert refused(Door(Record(waiting=101, finished_per_s=0.0), 100, 60)) == MAX_RETRY_AFTER_S
+    assert sent_away_for(Door(Record(waiting=101, finished_per_s=5.0), 100, 60)) == 3
+    assert sent_away_for(Door(Record(waiting=101, finished_per_s=0.5), 100, 60)) == 22
+    assert sent_away_for(Door(Record(waiting=101, finished_per_s=0.0), 100, 60)) == MAX_RETRY_AFTER_S
 
 
 def test_once_shut_it_opens_when_that_is_so(clock):
     record = Record(waiting=100)
     door = Door(record, 100, 60)
-    refused(door)
+    assert not lets_in(door)
     for waiting, opens in ((95, False), (90, True)):
         record.pressure = Pressure(waiting, 0.0, 5.0)
         clock[0] += 1
-        if opens:
-            door.let_in(1)
-        else:
-            refused(door)
+        assert lets_in(door) == opens
 
 
 def test_it_is_shut_too_while_the_oldest_waits_for_too_long(clock):
     record = Record(waiting=30, oldest_s=61.0, finished_per_s=2.0)
     door = Door(record, 100, 60)
-    assert refused(door) == 15, "until all that waits now is done"
+    assert sent_away_for(door) == 15, "until all that waits now is done"
     record.pressure = Pressure(30, 59.0, 2.0)
     clock[0] += 1
-    door.let_in(1)
+    assert lets_in(door)
 
 
 def test_a_batch_needs_all_its_places(clock):
     door = Door(Record(waiting=40), 50, 60)
-    refused(door, 11)
-    door.let_in(10)
+    assert not lets_in(door, 11)
+    assert lets_in(door, 10)
 
 
 def test_a_batch_larger_than_all_places_gets_in_when_nobody_waits(clock):
-    Door(Record(waiting=0), 5, 60).let_in(6)
-    refused(Door(Record(waiting=1), 5, 60), 6)
+    assert lets_in(Door(Record(waiting=0), 5, 60), 6)
+    assert not lets_in(Door(Record(waiting=1), 5, 60), 6)
 
 
 def test_without_the_database_nobody_gets_in_and_it_is_not_asked_for_each(clock):
