@@ -14,7 +14,7 @@ from bench.contestants.process import Contestant
 from bench.machine import Machine
 from bench.measuring import in_turns, ms, timed
 from serving.answers import NETWORKS
-from serving.embedded.precision import Precision, capabilities, offered, pure_file
+from serving.embedded.precision import Precision, capabilities, offered
 
 #: Images at a time → rounds: the first is what one person waits for, the others what a hospital's archive is worth.
 ROUNDS = {1: 21, 8: 5, 32: 1}
@@ -62,13 +62,14 @@ def measure(machine: Machine) -> Mapping[str, Any]:
 
 
 def _precisions(machine: Machine) -> list[str]:
-    """All that this processor computes quickly and that there are networks for, and what is taken of it by default."""
+    """All that this processor computes quickly, int8 where it is offered, and what is taken of it by default."""
     found = [str(Precision.F32)]
     if "BF16" in capabilities():
         found.append(str(Precision.BF16))
-    if machine.calibrated and all(pure_file(machine.calibrated, name, 1).is_file() for name in NETWORKS):
+    possible = offered(machine.calibrated, machine.models)
+    if Precision.INT8 in possible:
         found.append(str(Precision.INT8))
-    if len(offered(machine.calibrated, machine.models)) > 1:
+    if len(possible) > 1:
         found.append(str(Precision.AUTO))
     return found
 

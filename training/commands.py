@@ -381,20 +381,20 @@ def evaluate(*, data: Path, cache: Path | None, models: Path, side: str, report:
 @_data
 @_cache
 @_models
-@click.option("--into", type=_folder, help="Where report and int8 networks go. Default: CALIBRATED_DIR.")
+@click.option("--into", type=_folder, help="Where the report goes. Default: CALIBRATED_DIR.")
 @click.option("--images", type=click.IntRange(min=50), help="Of the test side. Default: all, which takes minutes.")
-@click.option("--publish", is_flag=True, help="Write the report beside the networks, for all who get them; no int8.")
+@click.option("--publish", is_flag=True, help="Write the report beside the networks, for all who get them.")
 def calibrate(
     *, data: Path, cache: Path | None, models: Path, into: Path | None, images: int | None, publish: bool
 ) -> None:
-    """Measure in which precisions the networks may compute, and make the int8 ones."""
+    """Measure in which precisions the networks may compute, and find the ranges for int8."""
     from services.analysis.settings import load_settings
     from training.calibration import calibrate as measure_precisions
     from training.calibration import lines
 
     folder = models if publish else into or load_settings().calibrated_folder()
     corpus = open_corpus(data, cache)
-    report = measure_precisions(corpus, models, folder, images=images, log=click.echo, int8=not publish)
+    report = measure_precisions(corpus, models, folder, images=images, log=click.echo)
     for line in lines(report):
         click.echo(line)
     click.echo(f"Written to {folder}; PRECISION=auto takes the quickest that is offered at the next start.")

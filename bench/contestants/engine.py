@@ -61,20 +61,15 @@ def _convert(source: Path, file: Path) -> None:
 def ours(models: Path, precision: str, calibrated: Path | None) -> Pass:
     """Our engine in the server's own arrangement: engines, lanes, order.
 
-    Here every network computes in the precision named, also where that is not offered: how quick it would be is one
-    question, whether its answers are good enough another, and `lesionlens calibrate` answers that. "auto" is what is
-    offered, a mixture.
+    In bf16 every network computes in it, also where that is not offered: how quick it would be is one question, whether
+    its answers are good enough another, and `lesionlens calibrate` answers that. "int8" and "auto" are what is offered,
+    mixtures.
     """
     from serving import in_process
-    from serving.embedded.precision import Source, pure_file
+    from serving.embedded.precision import Source
 
-    def find(name: str, version: int, folder: Path) -> Source:
-        if precision == "int8" and calibrated is not None:
-            return Source(pure_file(calibrated, name, version), "f32")
-        return Source(folder, precision)
-
-    if precision != "auto":
-        in_process.sources = lambda *_: find
+    if precision == "bf16":
+        in_process.sources = lambda *_: lambda name, version, folder: Source(folder, precision)  # noqa: ARG005
     ensembles: dict[tuple[str, ...], Any] = {}
 
     def passing(names: list[str], images: Any) -> object:

@@ -232,7 +232,7 @@ class Settings(BaseModel):
         return _networks(self.webhook_allowed_networks)
 
     def calibrated_folder(self) -> Path:
-        """Where `lesionlens calibrate` leaves what it measured, and the int8 networks."""
+        """Where `lesionlens calibrate` leaves what it measured."""
         return Path(self.calibrated_dir) if self.calibrated_dir else self.data_dir / "calibrated"
 
     def serving_addresses(self) -> dict[str, str]:

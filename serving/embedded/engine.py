@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from services.analysis.errors import SettingsError
 from serving.embedded.precision import Source
+from serving.embedded.quantisation import quantise
 from serving.embedded.saved_model import signatures_of, warmup_requests
 from serving.tensors import TensorRefusal, data_type_name, from_proto
 from serving.wire import Message
@@ -156,10 +157,11 @@ class Engine:
         try:
             model = core.read_model(source.file)
             model.reshape([1, *self.image_shape])
+            quantise(model, source.ranges)
             compiled = core.compile_model(
                 model, "CPU", {**_OPTIONS, "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": source.hint}
             )
-        except RuntimeError as error:
+        except (RuntimeError, IndexError, ValueError) as error:
             raise SettingsError(f"OpenVINO cannot compile {self.folder}: {error}") from error
         positions = {
             name: position

@@ -2,8 +2,9 @@
 
 Fewer bits are quicker and answer a little differently. So a precision other than f32 is offered only where
 `lesionlens calibrate` has measured, on labelled images and with these very networks and this stack, that it changes
-next to nothing. What it measured lies in a folder beside the int8 networks, or beside the networks themselves where it
-was published with them, and counts for the checksums written there alone.
+next to nothing. What it measured lies in a folder of its own, or beside the networks where it was published with them,
+and counts for the checksums written there alone. For int8 it holds the ranges that make the networks compute in 8 bits,
+see :mod:`serving.embedded.quantisation`.
 """
 
 from __future__ import annotations
@@ -14,18 +15,22 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import openvino
 
 from services.analysis.errors import SettingsError
+from serving.embedded.quantisation import Ranges
 
 log = logging.getLogger("serving.embedded")
 
 #: What `lesionlens calibrate` measured: in the folder that it wrote, or, with `--publish`, in the models' folder.
 REPORT: Final = "precision.json"
+#: What Linux says of the processor, and its words for sums of 8-bit products in 32 bits.
+_PROCESSOR: Final = Path("/proc/cpuinfo")
+_INTEGER_PRODUCTS: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 class Precision(enum.StrEnum):
@@ -39,10 +44,17 @@ class Precision(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where one network is read from, and the precision of what is not quantised in it (OpenVINO's hint)."""
+    """Where one network is read from, and what it computes in.
+
+    Attributes:
+        file: SavedModel.
+        hint: precision of what is not quantised in it, in OpenVINO's words.
+        ranges: of what goes into the convolutions that compute in 8 bits; none for a network that is not quantised.
+    """
 
     file: Path
     hint: str
+    ranges: Ranges = field(default_factory=dict)
 
 
 def offered(calibrated: Path | None, models: Path) -> tuple[Precision, ...]:
@@ -83,21 +95,18 @@ def sources(wanted: Precision, calibrated: Path | None, models: Path) -> Callabl
 
     def find(name: str, version: int, folder: Path) -> Source:
         own = plan.get(name, Precision.F32) if versions.get(name) == version else Precision.F32
-        if own == Precision.INT8 and calibrated is not None:
-            return Source(quantised_file(calibrated, name, version), "f32")
-        return Source(folder, str(own))
+        if own == Precision.INT8:
+            return Source(folder, "f32", ranges_in(report, name))
+        # A part of the int8 mixture may be bf16, which not every processor with integer products has.
+        return Source(folder, str(own if _is_quick(Precision(own)) else Precision.F32))
 
     return find
 
 
-def pure_file(calibrated: Path, name: str, version: int) -> Path:
-    """Where a network with all its layers in int8 lies, whether or not that is offered: for measurements."""
-    return calibrated / "int8" / name / str(version) / "wide-0.xml"
-
-
-def quantised_file(calibrated: Path, name: str, version: int) -> Path:
-    """Where the int8 form of a network lies."""
-    return calibrated / "int8" / name / str(version) / "model.xml"
+def ranges_in(report: Mapping[str, Any], network: str) -> Ranges:
+    """What a report says of a network in 8 bits: range of what goes into each convolution, by its place."""
+    told = report["precisions"][Precision.INT8]["ranges"][network]
+    return {int(place): (float(low), float(high)) for place, (low, high) in told.items()}
 
 
 def checksum(file: Path) -> str:
@@ -132,6 +141,9 @@ def _stack(models: Path) -> Mapping[str, Any]:
 
 def _offered(report: Mapping[str, Any]) -> tuple[Precision, ...]:
     found = [Precision(name) for name, measured in report.get("precisions", {}).items() if measured["offered"]]
+    if report.get("openvino") != openvino.__version__:
+        # The places of convolutions are counted in the order in which this library reads them.
+        found = [precision for precision in found if precision is not Precision.INT8]
     return (Precision.F32, *(precision for precision in found if precision != Precision.F32 and _is_quick(precision)))
 
 
@@ -149,7 +161,21 @@ def _choose(wanted: Precision, report: Mapping[str, Any]) -> Precision:
 
 
 def _is_quick(precision: Precision) -> bool:
+    if precision is Precision.INT8:
+        return has_integer_products()
     return precision is not Precision.BF16 or "BF16" in capabilities()
+
+
+def has_integer_products() -> bool:
+    """Whether the processor sums products of 8-bit numbers in 32 bits (VNNI, AMX).
+
+    Older ones sum in 16 bits, which overflow: slower, and not what was measured. OpenVINO calls both INT8.
+    """
+    try:
+        flags = _PROCESSOR.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return not _INTEGER_PRODUCTS.isdisjoint(flags.split())
 
 
 def _report(calibrated: Path | None, models: Path) -> Mapping[str, Any]:

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import openvino
 import pytest
 
 from services.analysis.errors import SettingsError
 from serving.answers import NETWORKS, longest_first
 from serving.embedded import precision as module
-from serving.embedded.precision import Precision, choose, offered, quantised_file, sources, subject
+from serving.embedded.precision import Precision, Source, choose, offered, sources, subject
 
 
 @pytest.fixture
@@ -28,8 +29,10 @@ def models(tmp_path):
 @pytest.fixture
 def calibrated(tmp_path, models, monkeypatch):
     monkeypatch.setattr(module, "capabilities", lambda: frozenset({"FP32", "BF16", "INT8"}))
+    monkeypatch.setattr(module, "has_integer_products", lambda: True)
     report = {
         "subject": subject(models),
+        "openvino": openvino.__version__,
         "precisions": {
             "f32": {"offered": True, "ensemble_ms": 60.0, "networks": dict.fromkeys(NETWORKS, "f32")},
             "bf16": {
@@ -37,7 +40,12 @@ def calibrated(tmp_path, models, monkeypatch):
                 "ensemble_ms": 36.0,
                 "networks": {**dict.fromkeys(NETWORKS, "bf16"), "mobilenet": "f32"},
             },
-            "int8": {"offered": False, "ensemble_ms": 25.0, "networks": dict.fromkeys(NETWORKS, "int8")},
+            "int8": {
+                "offered": False,
+                "ensemble_ms": 25.0,
+                "networks": {**dict.fromkeys(NETWORKS, "int8"), "nasnetmobile": "bf16"},
+                "ranges": {name: {"0": [-1.0, 1.0], "7": [0.0, 6.0]} for name in NETWORKS[:3]},
+            },
         },
     }
     folder = tmp_path / "calibrated"
@@ -76,7 +84,6 @@ def test_the_report_that_comes_along_is_about_the_networks_that_come_along():
     for measured in report["precisions"].values():
         within = measured["auc_fall"] <= 0.002 and measured["bands_changed"] <= 0.01
         assert measured["offered"] is within
-        assert "int8" not in measured["networks"].values(), "its files do not come along"
 
 
 def test_what_was_measured_here_counts_before_what_was_published(models, calibrated):
@@ -110,11 +117,39 @@ def test_each_network_is_read_from_where_the_report_says(models, calibrated):
     # A version that nobody measured computes in f32.
     assert find("densenet121", 2, models / "densenet121" / "2").hint == "f32"
 
+
+@pytest.fixture
+def in_8_bits(calibrated):
     report = json.loads((calibrated / "precision.json").read_text())
     report["precisions"]["int8"]["offered"] = True
     (calibrated / "precision.json").write_text(json.dumps(report))
-    find = sources(Precision.INT8, calibrated, models)
-    assert find("nasnetmobile", 1, models / "x").file == quantised_file(calibrated, "nasnetmobile", 1)
+    return report
+
+
+@pytest.mark.usefixtures("in_8_bits")
+def test_in_8_bits_a_network_is_the_published_one_and_its_ranges(models, calibrated, monkeypatch):
+    assert choose(Precision.AUTO, calibrated, models) is Precision.INT8
+    find = sources(Precision.AUTO, calibrated, models)
+    assert find("mobilenet", 1, models / "x") == Source(models / "x", "f32", {0: (-1.0, 1.0), 7: (0.0, 6.0)})
+    assert find("nasnetmobile", 1, models / "x") == Source(models / "x", "bf16")
+    assert find("mobilenet", 2, models / "x") == Source(models / "x", "f32"), "nobody measured this version"
+    monkeypatch.setattr(module, "capabilities", lambda: frozenset({"FP32", "INT8"}))
+    assert find("nasnetmobile", 1, models / "x") == Source(models / "x", "f32"), "this processor has no bf16"
+
+
+def test_ranges_count_for_the_library_that_counted_the_convolutions(models, calibrated, in_8_bits):
+    (calibrated / "precision.json").write_text(json.dumps({**in_8_bits, "openvino": "another"}))
+    assert offered(calibrated, models) == (Precision.F32, Precision.BF16)
+
+
+@pytest.mark.usefixtures("in_8_bits")
+@pytest.mark.parametrize(("flags", "has"), [("avx2 avx512_vnni", True), ("avx2 avx_vnni", True), ("avx512f", False)])
+def test_8_bits_need_a_processor_that_sums_them_in_32(models, calibrated, monkeypatch, tmp_path, flags, has):
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "_PROCESSOR", tmp_path / "cpuinfo")
+    assert not module.has_integer_products(), "a system that does not tell"
+    (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags\t\t: fpu {flags}\n")
+    assert (Precision.INT8 in offered(calibrated, models)) is has
 
 
 def test_the_longest_is_asked_first_and_strangers_last():

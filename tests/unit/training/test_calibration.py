@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.embedded.precision import Precision
+from serving.embedded.precision import Precision, Source
 from training.calibration import Cost, Variant, _Judge, lines
 
 NAMES = ("a", "b")
@@ -20,7 +20,8 @@ CONTENT = {
 def variant(precision, ms, noise, seed):
     """A network whose class logits are those of everybody else and some noise."""
     logits = np.random.default_rng(0).normal(0, 2, (1, 400, 7))
-    return Variant(precision, Path("x"), "f32", logits + np.random.default_rng(seed).normal(0, noise, logits.shape), ms)
+    logits = logits + np.random.default_rng(seed).normal(0, noise, logits.shape)
+    return Variant(precision, Source(Path("x"), "f32"), logits, ms)
 
 
 @pytest.fixture
