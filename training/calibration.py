@@ -38,10 +38,10 @@ MAX_AUC_FALL: Final = 0.002
 MAX_BANDS_CHANGED: Final = 0.01
 #: Images of the validation side that int8's ranges are taken from; nncf's own default.
 CALIBRATION_IMAGES: Final = 300
-#: Share of a network's convolutions, the noisiest first, that int8 leaves in 32 bits: tried one after another.
-WIDE_SHARES: Final = (0.0, 0.25)
-#: Images on which the noise of layers is compared.
-_NOISE_IMAGES: Final = 8
+#: Share of a network's multiply-adds that int8 leaves in 32 bits, see `worst_first`: tried one after another.
+WIDE_SHARES: Final = (0.0, 0.12, 0.25)
+#: Images on which convolutions are compared, each by itself.
+_COMPARED_IMAGES: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Variant:
         source: what the server would read.
         class_logits: float ``[turns,n,7]``.
         ms: of one image from all its sides, on one thread.
-        wide_share: of convolutions that int8 left in 32 bits.
+        wide_share: of the multiply-adds that int8 left in 32 bits, at most.
     """
 
     precision: Precision
@@ -98,7 +98,8 @@ def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None,
 
     def measured(name: str, precision: Precision, source: Source, wide_share: float = 0.0) -> Variant:
         class_logits, ms = answers(source, pixels, turns[name])
-        log(f"{name} in {precision}{f', {wide_share:.0%} of convolutions in f32' if wide_share else ''}: {ms:.1f} ms")
+        wide = f", {wide_share:.0%} of the work at most in f32" if wide_share else ""
+        log(f"{name} in {precision}{wide}: {ms:.1f} ms")
         return Variant(precision, source, class_logits, ms, wide_share)
 
     def in_lanes(work: Callable[[str], Any]) -> dict[str, Any]:
@@ -117,10 +118,14 @@ def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None,
         found = {name: ranges_of(folders[name], ranges) for name in names}
 
         def rungs(name: str) -> list[Variant]:
-            noisiest = noisiest_convolutions(folders[name], found[name], ranges[:_NOISE_IMAGES])
-            left = {share: set(noisiest[: int(share * len(noisiest))]) for share in WIDE_SHARES}
-            narrow = {s: {at: ends for at, ends in found[name].items() if at not in wide} for s, wide in left.items()}
-            return [measured(name, Precision.INT8, Source(folders[name], "f32", narrow[s]), s) for s in WIDE_SHARES]
+            order = worst_first(folders[name], found[name], ranges[:_COMPARED_IMAGES])
+            work = multiply_adds(_read(Source(folders[name], "f32")))
+            variants = []
+            for share in WIDE_SHARES:
+                wide = wide_part(order, work, share)
+                narrow = {at: ends for at, ends in found[name].items() if at not in wide}
+                variants.append(measured(name, Precision.INT8, Source(folders[name], "f32", narrow), share))
+            return variants
 
         wider = ladders.get(Precision.BF16, {})
         ladders[Precision.INT8] = {
@@ -271,18 +276,33 @@ def _range_into(convolution: Any) -> tuple[float, float] | None:
     return float(np.min(low)), float(np.max(high))
 
 
-def noisiest_convolutions(network: Path, ranges: Ranges, images: Sequence[Array]) -> list[int]:
-    """Places of the convolutions in ``ranges`` by how much 8 bits change what comes out of them, the most first."""
-    plain, rough = _read(Source(network, "f32")), _read(Source(network, "f32", ranges))
-    for model in (plain, rough):
-        model.add_outputs([node.output(0) for node in convolutions(model)])
-    noise = np.zeros(len(convolutions(plain)))
-    requests = [_compiled(model, "f32") for model in (plain, rough)]
-    for square in images:
-        pairs = [list(request.infer({0: square[None]}).values())[-len(noise) :] for request in requests]
-        for at, (exact, changed) in enumerate(zip(*pairs, strict=True)):
-            noise[at] += float(np.mean((exact - changed) ** 2) / (np.mean(exact**2) + 1e-12))
-    return [int(at) for at in np.argsort(-noise) if int(at) in ranges]
+def worst_first(network: Path, ranges: Ranges, images: Sequence[Array]) -> list[int]:
+    """Places of the convolutions in ``ranges``, first those whose 8 bits cost most for the time that they save.
+
+    The cost is how far the malignant logit moves when one convolution alone has 8 bits (mean square), the time goes by
+    its multiply-adds. A few of the first, where a picture is large and its channels are few, make most of the noise.
+    """
+    exact = _malignant(Source(network, "f32"), images)
+    moved = {at: _malignant(Source(network, "f32", {at: ends}), images) - exact for at, ends in ranges.items()}
+    work = multiply_adds(_read(Source(network, "f32")))
+    return sorted(ranges, key=lambda at: float(np.mean(moved[at] ** 2)) / work[at], reverse=True)
+
+
+def wide_part(order: Sequence[int], work: Sequence[int], share: float) -> set[int]:
+    """The first of ``order`` that make up at most ``share`` of all multiply-adds in ``work``."""
+    within = np.cumsum([work[at] for at in order]) <= share * sum(work)
+    return {at for at, inside in zip(order, within, strict=True) if inside}
+
+
+def multiply_adds(model: openvino.Model) -> list[int]:
+    """Multiply-adds of each convolution for one image, by its place."""
+    places = convolutions(model)
+    return [int(np.prod(node.output(0).shape)) * int(np.prod(node.input_value(1).shape[1:])) for node in places]
+
+
+def _malignant(source: Source, images: Sequence[Array]) -> Array:
+    """Malignant logits ``[n]`` of the images as they are."""
+    return malignant_logits(answers(source, images, 1)[0])[:, 0]
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:

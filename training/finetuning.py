@@ -241,6 +241,7 @@ def train_network(
     log(f"{recipe.network}: seed {recipe.seed}, {len(data.positions)} images to draw from")
 
     carried: list[Array] | None = None
+    hints: list[Array] = []
     while progress.phase < len(recipe.phases):
         phase = recipe.phases[progress.phase]
         network = build_network(recipe.network, phase.size_px, recipe.dropout)
@@ -250,7 +251,9 @@ def train_network(
             assign_weights(network, carried)
         elif start is not None:
             start(network)
-        _run_phase(network, phase, recipe, data, runs, progress=progress, state=state, log=log, verbose=verbose)
+        _run_phase(
+            network, phase, recipe, data, runs, progress=progress, state=state, hints=hints, log=log, verbose=verbose
+        )
         state, carried = None, weights_by_position(network)
         progress.phase += 1
         progress.phase_seconds, progress.phase_images = 0.0, 0
@@ -326,9 +329,11 @@ def _run_phase(
     *,
     progress: Progress,
     state: list[Array] | None,
+    hints: list[Array],
     log: Callable[[str], None],
     verbose: int,
 ) -> None:
+    """Train one phase. ``hints`` are the hint layer's weights from the phase before, if any, and then from this one."""
     freeze(network, phase.freeze, batch_norm=recipe.batch_norm_frozen)
     optimizer = keras.optimizers.AdamW(
         learning_rate=recipe.learning_rate,
@@ -347,6 +352,8 @@ def _run_phase(
         hint = hint_layer(teachers.features)
         student = student_of(network.classifier, hint)
         hint_weights, losses = hint.weights, [*losses, HintLoss()]
+        for variable, value in zip(hint_weights, hints or hint.get_weights(), strict=True):
+            variable.assign(value)
     weights = [1.0, recipe.feature_weight][: len(losses)]
     student.compile(optimizer=optimizer, loss=losses, loss_weights=weights, jit_compile=False)
     optimizer.build(student.trainable_variables)
@@ -364,3 +371,4 @@ def _run_phase(
     log(f"{recipe.network}: {phase.size_px} px, frozen up to {phase.freeze or 'nothing'}")
     # With a running average, Keras leaves the averaged weights in the network when fit ends.
     student.fit(batches, epochs=1, shuffle=False, verbose=verbose, callbacks=[pace])
+    hints[:] = [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in hint_weights]

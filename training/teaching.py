@@ -3,7 +3,7 @@
 Soft answers (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network") are seven numbers a picture. A
 network that starts from nothing needs more to learn from: with ``Recipe.feature_weight`` a dense layer on its pooled
 features also learns to tell the teachers' (Romero et al. 2015, "FitNets: Hints for Thin Deep Nets"), about a thousand
-numbers a picture. That layer is new in every phase and dropped when the training ends.
+numbers a picture. That layer is dropped when the training ends.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from serving.embedded.precision import Precision, Source
-from training.calibration import Cost, Variant, _Judge, lines
+from training.calibration import Cost, Variant, _Judge, lines, wide_part
 
 NAMES = ("a", "b")
 CONTENT = {
@@ -79,3 +79,11 @@ def test_the_report_says_what_it_found():
     told = "\n".join(lines({"images": 400, "precisions": {"int8": measured}}))
     assert "not offered" in told
     assert "14.00%" in told
+
+
+def test_what_stays_wide_is_the_worst_that_fits_into_its_share_of_the_work():
+    work = [10, 40, 30, 20]
+    assert wide_part([3, 0, 1, 2], work, 0.0) == set()
+    assert wide_part([3, 0, 1, 2], work, 0.3) == {3, 0}
+    assert wide_part([3, 0, 1, 2], work, 0.69) == {3, 0}
+    assert wide_part([3, 0, 1, 2], work, 1.0) == {0, 1, 2, 3}
