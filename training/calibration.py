@@ -21,7 +21,15 @@ import openvino
 
 from services.stacker.turns import turned
 from serving.embedded.engine import usable_cores
-from serving.embedded.precision import REPORT, Precision, Source, capabilities, has_integer_products, subject
+from serving.embedded.precision import (
+    REPORT,
+    Precision,
+    Source,
+    beside_int8,
+    capabilities,
+    has_integer_products,
+    subject,
+)
 from serving.embedded.quantisation import Ranges, convolutions, quantise
 from training.answers import side_by_side
 from training.corpus import Corpus
@@ -38,9 +46,11 @@ MAX_AUC_FALL: Final = 0.002
 MAX_BANDS_CHANGED: Final = 0.01
 #: Images of the validation side that int8's ranges are taken from; nncf's own default.
 CALIBRATION_IMAGES: Final = 300
-#: Share of a network's multiply-adds that int8 leaves in 32 bits, see `worst_first`: tried one after another.
-WIDE_SHARES: Final = (0.0, 0.12, 0.25)
-#: Images on which convolutions are compared, each by itself.
+#: Share of a network's multiply-adds that int8 leaves wide, see `worst_first`: tried one after another.
+WIDE_SHARES: Final = (0.0, 0.25)
+#: What is compared by itself: the first convolutions, on a few images. Pictures are large there and channels few; in
+#: DenseNet121 the ninety others make a fifth of the noise together, and each takes a second to compile.
+_COMPARED_CONVOLUTIONS: Final = 32
 _COMPARED_IMAGES: Final = 24
 
 
@@ -53,7 +63,7 @@ class Variant:
         source: what the server would read.
         class_logits: float ``[turns,n,7]``.
         ms: of one image from all its sides, on one thread.
-        wide_share: of the multiply-adds that int8 left in 32 bits, at most.
+        wide_share: of the multiply-adds that int8 left wide, at most.
     """
 
     precision: Precision
@@ -98,7 +108,7 @@ def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None,
 
     def measured(name: str, precision: Precision, source: Source, wide_share: float = 0.0) -> Variant:
         class_logits, ms = answers(source, pixels, turns[name])
-        wide = f", {wide_share:.0%} of the work at most in f32" if wide_share else ""
+        wide = f", {wide_share:.0%} of the work at most not in 8 bits" if wide_share else ""
         log(f"{name} in {precision}{wide}: {ms:.1f} ms")
         return Variant(precision, source, class_logits, ms, wide_share)
 
@@ -124,7 +134,7 @@ def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None,
             for share in WIDE_SHARES:
                 wide = wide_part(order, work, share)
                 narrow = {at: ends for at, ends in found[name].items() if at not in wide}
-                variants.append(measured(name, Precision.INT8, Source(folders[name], "f32", narrow), share))
+                variants.append(measured(name, Precision.INT8, Source(folders[name], beside_int8(), narrow), share))
             return variants
 
         wider = ladders.get(Precision.BF16, {})
@@ -277,15 +287,16 @@ def _range_into(convolution: Any) -> tuple[float, float] | None:
 
 
 def worst_first(network: Path, ranges: Ranges, images: Sequence[Array]) -> list[int]:
-    """Places of the convolutions in ``ranges``, first those whose 8 bits cost most for the time that they save.
+    """Places of the first convolutions in ``ranges``, those in front whose 8 bits cost most for the time they save.
 
     The cost is how far the malignant logit moves when one convolution alone has 8 bits (mean square), the time goes by
-    its multiply-adds. A few of the first, where a picture is large and its channels are few, make most of the noise.
+    its multiply-adds.
     """
     exact = _malignant(Source(network, "f32"), images)
-    moved = {at: _malignant(Source(network, "f32", {at: ends}), images) - exact for at, ends in ranges.items()}
+    first = sorted(ranges)[:_COMPARED_CONVOLUTIONS]
+    moved = {at: _malignant(Source(network, "f32", {at: ranges[at]}), images) - exact for at in first}
     work = multiply_adds(_read(Source(network, "f32")))
-    return sorted(ranges, key=lambda at: float(np.mean(moved[at] ** 2)) / work[at], reverse=True)
+    return sorted(first, key=lambda at: float(np.mean(moved[at] ** 2)) / work[at], reverse=True)
 
 
 def wide_part(order: Sequence[int], work: Sequence[int], share: float) -> set[int]:

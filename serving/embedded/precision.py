@@ -96,7 +96,7 @@ def sources(wanted: Precision, calibrated: Path | None, models: Path) -> Callabl
     def find(name: str, version: int, folder: Path) -> Source:
         own = plan.get(name, Precision.F32) if versions.get(name) == version else Precision.F32
         if own == Precision.INT8:
-            return Source(folder, "f32", ranges_in(report, name))
+            return Source(folder, beside_int8(), ranges_in(report, name))
         # A part of the int8 mixture may be bf16, which not every processor with integer products has.
         return Source(folder, str(own if _is_quick(Precision(own)) else Precision.F32))
 
@@ -164,6 +164,11 @@ def _is_quick(precision: Precision) -> bool:
     if precision is Precision.INT8:
         return has_integer_products()
     return precision is not Precision.BF16 or "BF16" in capabilities()
+
+
+def beside_int8() -> str:
+    """What the rest of an int8 network computes in: bf16 where the processor has it, else f32, which is more exact."""
+    return str(Precision.BF16 if "BF16" in capabilities() else Precision.F32)
 
 
 def has_integer_products() -> bool:

@@ -130,11 +130,12 @@ def in_8_bits(calibrated):
 def test_in_8_bits_a_network_is_the_published_one_and_its_ranges(models, calibrated, monkeypatch):
     assert choose(Precision.AUTO, calibrated, models) is Precision.INT8
     find = sources(Precision.AUTO, calibrated, models)
-    assert find("mobilenet", 1, models / "x") == Source(models / "x", "f32", {0: (-1.0, 1.0), 7: (0.0, 6.0)})
+    assert find("mobilenet", 1, models / "x") == Source(models / "x", "bf16", {0: (-1.0, 1.0), 7: (0.0, 6.0)})
     assert find("nasnetmobile", 1, models / "x") == Source(models / "x", "bf16")
     assert find("mobilenet", 2, models / "x") == Source(models / "x", "f32"), "nobody measured this version"
     monkeypatch.setattr(module, "capabilities", lambda: frozenset({"FP32", "INT8"}))
     assert find("nasnetmobile", 1, models / "x") == Source(models / "x", "f32"), "this processor has no bf16"
+    assert find("mobilenet", 1, models / "x").hint == "f32"
 
 
 def test_ranges_count_for_the_library_that_counted_the_convolutions(models, calibrated, in_8_bits):
