@@ -1,5 +1,8 @@
 """A precision is made milder until it passes; what cannot pass is not offered."""
 
+import importlib.util
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,3 +90,46 @@ def test_what_stays_wide_is_the_worst_that_fits_into_its_share_of_the_work():
     assert wide_part([3, 0, 1, 2], work, 0.3) == {3, 0}
     assert wide_part([3, 0, 1, 2], work, 0.69) == {3, 0}
     assert wide_part([3, 0, 1, 2], work, 1.0) == {0, 1, 2, 3}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="nncf is not installed (Python 3.12 and later)")
+def test_ranges_are_whole_and_the_convolution_that_8_bits_hurt_most_comes_first(tmp_path):
+    # nncf warns about itself while it is imported, and this suite makes errors of warnings: a process of its own.
+    script = f"""
+from pathlib import Path
+import numpy as np, openvino
+import openvino.opset13 as ops
+from serving.embedded.precision import Source
+from serving.embedded.quantisation import convolutions
+from training.calibration import _read, ranges_of, worst_first
+
+random = np.random.default_rng(3)
+def kernel(*shape):
+    return ops.constant(random.normal(0, 0.3, shape).astype(np.float32))
+ends = dict(strides=[1, 1], pads_begin=[1, 1], pads_end=[1, 1], dilations=[1, 1])
+image = ops.parameter([-1, 16, 16, 3], np.uint8)
+scaled = ops.divide(ops.convert(image, "f32"), ops.constant(np.float32(255)))
+first = ops.relu(ops.convolution(ops.transpose(scaled, [0, 3, 1, 2]), kernel(8, 3, 3, 3), **ends))
+each = ops.relu(ops.group_convolution(first, kernel(8, 1, 1, 3, 3), **ends))
+last = ops.relu(ops.convolution(each, kernel(8, 8, 3, 3), **ends))
+logits = ops.matmul(ops.reduce_mean(last, [2, 3]), kernel(8, 7), False, False)
+logits.output(0).get_tensor().set_names({{"class_logits"}})
+network = Path({str(tmp_path)!r}) / "network.xml"
+openvino.save_model(openvino.Model([logits], [image]), network)
+
+images = list(random.integers(0, 256, (12, 16, 16, 3), dtype=np.uint8))
+images[7] = images[7] // 200 * 255  # one that reaches further than the others
+ranges = ranges_of(network, images)
+model = _read(Source(network, "f32"))
+model.add_outputs([node.input_value(0) for node in convolutions(model)])
+compiled = openvino.Core().compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
+met = [list(compiled(square[None]).values())[-2:] for square in images]
+for place, values in enumerate(zip(*met, strict=True)):
+    reach = np.max(values)
+    assert abs(ranges[place][1] - reach) < 0.02 * reach, (ranges, reach)
+    assert abs(ranges[place][0] - np.min(values)) < 0.02 * reach
+assert sorted(ranges) == [0, 1], "and none where each channel is by itself"
+assert worst_first(network, {{**ranges, 0: (0.0, 500.0)}}, images) == [0, 1]
+assert worst_first(network, {{**ranges, 1: (0.0, 5000.0)}}, images) == [1, 0]
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=170)
