@@ -77,7 +77,8 @@ class Settings(BaseModel):
         "auto",
         pattern="^(auto|f32|bf16|int8)$",
         description="What embedded networks compute in. All but `f32` must have passed `lesionlens calibrate`, as "
-        "`bf16` has with the networks that come along; `auto` takes the quickest that has.",
+        "`bf16` and `int8` have with the networks that come along; `auto` takes the quickest that the processor is "
+        "made for.",
     )
     calibrated_dir: str = Field(
         "", description="Folder that `lesionlens calibrate` wrote. Empty: `calibrated` below `DATA_DIR`."
