@@ -7,6 +7,7 @@ by network and, for int8, convolution by convolution, until it passes; one that 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import time
@@ -143,7 +144,7 @@ def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None,
         }
     precisions = {}
     for precision, ladder in ladders.items():
-        chosen, cost, undiluted = judge.mildest(ladder)
+        chosen, cost, undiluted = judge.quickest(ladder)
         offered = cost.passes and (
             precision is Precision.F32 or any(variant.precision is precision for variant in chosen.values())
         )
@@ -188,39 +189,19 @@ class _Judge:
             bands_changed=float((self._bands(now) != self._bands(reference)).mean()),
         )
 
-    def mildest(self, ladders: Mapping[str, Sequence[Variant]]) -> tuple[dict[str, Variant], Cost, Cost]:
-        """The quickest mixture found that passes, what it costs, and what the first rungs of all would have cost.
+    def quickest(self, ladders: Mapping[str, Sequence[Variant]]) -> tuple[dict[str, Variant], Cost, Cost]:
+        """The quickest mixture that passes, what it costs, and what the first variants of all would have cost.
 
-        Greedy: as long as it does not pass, the network whose next rung takes most noise out of the stack's logit for
-        the time it costs goes one rung up. The last rungs are f32, so it ends.
+        Every mixture is looked at, the quickest first; four variants of four networks make 256. The last variants are
+        f32, so one passes.
         """
-        at = dict.fromkeys(ladders, 0)
-
-        def chosen() -> dict[str, Variant]:
-            return {name: ladders[name][rung] for name, rung in at.items()}
-
-        first = cost = self.cost(chosen())
-        while not cost.passes:
-            movable = [name for name, rung in at.items() if rung + 1 < len(ladders[name])]
-            if not movable:
+        mixtures = [dict(zip(ladders, chosen, strict=True)) for chosen in itertools.product(*ladders.values())]
+        first = self.cost(mixtures[0])
+        for mixture in sorted(mixtures, key=lambda mixture: sum(variant.ms for variant in mixture.values())):
+            cost = self.cost(mixture)
+            if cost.passes:
                 break
-            name = max(
-                movable, key=lambda name: self._relief(name, ladders[name][at[name]], ladders[name][at[name] + 1])
-            )
-            at[name] += 1
-            cost = self.cost(chosen())
-        return chosen(), cost, first
-
-    def _relief(self, name: str, now: Variant, then: Variant) -> float:
-        """Noise in the stack's logit that a rung takes away, for each millisecond that it costs."""
-        return (self._noise(name, now) - self._noise(name, then)) / max(then.ms - now.ms, 0.1)
-
-    def _noise(self, name: str, variant: Variant) -> float:
-        weight = abs(float(self._stack.malignant[list(self._names).index(name)]))
-        shift = malignant_logits(variant.class_logits[:, None]) - malignant_logits(
-            self.plain[name].class_logits[:, None]
-        )
-        return weight * float(np.sqrt(np.mean(shift**2)))
+        return mixture, cost, first
 
     def _probability(self, chosen: Mapping[str, Variant]) -> Array:
         return self._stack.probability(side_by_side([chosen[name].class_logits for name in self._names]))

@@ -1,4 +1,4 @@
-"""A precision is made milder until it passes; what cannot pass is not offered."""
+"""The quickest mixture that passes is taken; what cannot pass is not offered."""
 
 import importlib.util
 import subprocess
@@ -39,15 +39,25 @@ def judge():
 def test_the_network_that_makes_most_noise_is_computed_in_more_bits(judge):
     rough = {name: [variant(Precision.INT8, 5.0, 0.5, n), judge.plain[name]] for n, name in enumerate(NAMES)}
     rough["b"][0] = variant(Precision.INT8, 5.0, 0.02, 9)
-    chosen, cost, undiluted = judge.mildest(rough)
+    chosen, cost, undiluted = judge.quickest(rough)
     assert not undiluted.passes
     assert cost.passes
     assert (chosen["a"].precision, chosen["b"].precision) == (Precision.F32, Precision.INT8)
 
 
+def test_of_all_mixtures_that_pass_the_quickest_is_taken(judge):
+    rough = {
+        "a": [variant(Precision.INT8, 5.0, 0.5, 1), variant(Precision.BF16, 8.0, 0.01, 2), judge.plain["a"]],
+        "b": [variant(Precision.INT8, 5.0, 0.02, 9), variant(Precision.BF16, 8.0, 0.0, 3), judge.plain["b"]],
+    }
+    chosen, cost, _ = judge.quickest(rough)
+    assert cost.passes
+    assert (chosen["a"].precision, chosen["b"].precision) == (Precision.BF16, Precision.INT8)
+
+
 def test_what_changes_nothing_stays_as_quick_as_it_is(judge):
     quick = {name: [variant(Precision.BF16, 5.0, 0.0, 0), judge.plain[name]] for name in NAMES}
-    chosen, cost, undiluted = judge.mildest(quick)
+    chosen, cost, undiluted = judge.quickest(quick)
     assert cost == undiluted == Cost(auc=cost.auc, auc_fall=0.0, bands_changed=0.0)
     assert {each.precision for each in chosen.values()} == {Precision.BF16}
 
