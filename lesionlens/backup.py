@@ -33,7 +33,7 @@ from services.analysis.blobs import BlobStore, S3Access
 from services.analysis.database import database_errors, make_engine
 from services.analysis.errors import LesionLensError
 from services.analysis.migrations import migrate
-from services.analysis.record import AnalysisRecord
+from services.analysis.record import Upkeep
 from services.analysis.settings import Settings, load_settings
 from services.analysis.tables import Base
 
@@ -89,7 +89,7 @@ def write_backup(engine: Engine, blobs: BlobStore, settings: Settings, stream: I
         tables, schema, columns = _read_tables(engine, spools)
         _add(archive, "manifest.json", _json(_manifest(settings, schema, columns)))
         copied = 0
-        for key in _wanted_blobs(AnalysisRecord(engine), blobs):
+        for key in _wanted_blobs(Upkeep(engine), blobs):
             data = blobs.get_raw(key)
             if data is not None:
                 _add(archive, f"blobs/{key}", data)
@@ -195,7 +195,7 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _wanted_blobs(record: AnalysisRecord, blobs: BlobStore) -> Iterator[str]:
+def _wanted_blobs(record: Upkeep, blobs: BlobStore) -> Iterator[str]:
     for chunk in blobs.listed():
         wanted = record.with_images([blob.analysis_id for blob in chunk if blob.analysis_id is not None])
         yield from (blob.key for blob in chunk if blob.analysis_id in wanted)

@@ -18,7 +18,7 @@ from lesionlens.keys import database_url
 from services.analysis.blobs import BlobStore, S3Access
 from services.analysis.database import make_engine
 from services.analysis.errors import BlobMissingError, LesionLensError
-from services.analysis.record import AnalysisRecord
+from services.analysis.record import FeedbackRecord
 from services.analysis.sealing import sealing_from
 from services.analysis.settings import load_settings
 
@@ -45,7 +45,7 @@ def feedback_command(folder: Path) -> None:
         engine = make_engine(database_url(settings), pool_size=1)
         try:
             blobs = BlobStore(blob_store_url(settings), sealing_from(settings.blob_keys), S3Access.of(settings))
-            count = write_feedback(AnalysisRecord(engine), blobs, folder)
+            count = write_feedback(FeedbackRecord(engine), blobs, folder)
         finally:
             engine.dispose()
     except LesionLensError as error:
@@ -57,7 +57,7 @@ def feedback_command(folder: Path) -> None:
     click.echo(f"{count} photographs with consent", err=True)
 
 
-def write_feedback(record: AnalysisRecord, blobs: BlobStore, folder: Path) -> int:
+def write_feedback(record: FeedbackRecord, blobs: BlobStore, folder: Path) -> int:
     """Makes `folder` hold what may be used now; how many photographs those are."""
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[tuple[str, ...]] = []

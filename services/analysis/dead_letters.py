@@ -1,7 +1,7 @@
 """Dead letters: analyses that failed on our side, for an operator to look at and to have tried again.
 
-The record writes one whenever it ends an analysis as failed (`record.py`), in the same transaction. They go with the
-analysis: deleted by its owner or by the retention clock, it leaves none.
+The record writes one whenever it ends an analysis as failed (`record/leases.py`), in the same transaction. They go with
+the analysis: deleted by its owner or by the retention clock, it leaves none.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What every analysis says to the database on its way, one statement a step, each built once.
 
 SQLAlchemy takes several times as long to build such a statement as PostgreSQL to run it, so what differs between two
-analyses is a parameter. Anything that is rarely said is built where it is said, in `record.py`.
+analyses is a parameter. Anything that is rarely said is built where it is said, in `record/`.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def predicted() -> Select[Any]:
     return select(*PredictionRow.__table__.columns).where(PredictionRow.analysis_id == wanted)
 
 
-# --- expressions, for these statements and for those in record.py --------------------------------------------------
+# --- expressions, for these statements and for those in record/ ----------------------------------------------------
 
 
 def in_seconds(seconds: float | BindParameter[Any] | None) -> Any:

@@ -12,7 +12,7 @@ from services.analysis.circuits import Circuits, CircuitState
 from services.analysis.dead_letters import DeadLetters
 from services.analysis.errors import DatabaseUnavailableError
 from services.analysis.metrics import shared_folder, shared_registry
-from services.analysis.record import AnalysisRecord
+from services.analysis.record import Workload
 
 #: Seconds. Polls take milliseconds, uploads tenths, long polls up to 25 seconds.
 DURATION_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -24,7 +24,7 @@ _CIRCUIT_VALUES = {CircuitState.CLOSED: 0.0, CircuitState.HALF_OPEN: 0.5, Circui
 class _BacklogCollector(Collector):
     """Asks the record at every scrape; says nothing while the database is away."""
 
-    def __init__(self, record: AnalysisRecord, dead_letters: DeadLetters, circuits: Circuits) -> None:
+    def __init__(self, record: Workload, dead_letters: DeadLetters, circuits: Circuits) -> None:
         self._record = record
         self._dead_letters = dead_letters
         self._circuits = circuits
@@ -61,7 +61,7 @@ class _BacklogCollector(Collector):
 class Metrics:
     """Counters and histograms of one gateway. Labels hold routes and codes, never ids."""
 
-    def __init__(self, record: AnalysisRecord, dead_letters: DeadLetters, circuits: Circuits) -> None:
+    def __init__(self, record: Workload, dead_letters: DeadLetters, circuits: Circuits) -> None:
         shared_folder()
         self._registry = CollectorRegistry()
         self._backlog = _BacklogCollector(record, dead_letters, circuits)

@@ -14,7 +14,7 @@ View = TypeVar("View", bound=Callable[..., object])
 #: `public`: anybody. `capability`: whoever knows the unguessable id in the address. `operator`: anybody as far as the
 #: gateway is concerned; an operator keeps the address inside (no personal data in it). `key`: only with an API key.
 #: A key that is shown where none is needed must be good all the same (`access.py`), and what was sent in with a key is
-#: there for that key alone (`record.py`).
+#: there for that key alone (`record/base.py`).
 Auth = Literal["public", "capability", "operator", "key"]
 
 #: Names that stand for a limit set by a setting, in place of a literal one.

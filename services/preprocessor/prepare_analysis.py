@@ -19,7 +19,7 @@ from services.analysis.errors import (
     ServiceUnavailableError,
 )
 from services.analysis.metrics import StageInHand, StageMetrics, in_hand
-from services.analysis.record import AnalysisRecord, Exhausted, Lease
+from services.analysis.record import Exhausted, Lease, Leases
 from services.analysis.results import Reason
 from services.analysis.states import PREPARE, STACK
 from services.analysis.telemetry import log_id
@@ -43,7 +43,7 @@ _log = structlog.get_logger(__name__)
 class Preprocessor:
     """What one preprocessor process works with."""
 
-    record: AnalysisRecord
+    record: Leases
     blobs: BlobStore
     doorbell: Doorbell
     lease_s: float

@@ -22,7 +22,7 @@ from services.analysis.blobs import BlobStore, S3Access
 from services.analysis.database import make_engine
 from services.analysis.doorbell import Doorbell, make_celery
 from services.analysis.metrics import MetricsPort, StageMetrics
-from services.analysis.record import AnalysisRecord
+from services.analysis.record import Leases
 from services.analysis.sealing import sealing_from
 from services.analysis.settings import load_settings
 from services.analysis.states import PREPARE
@@ -43,7 +43,7 @@ metrics_port = MetricsPort()
 @cache
 def _preprocessor() -> Preprocessor:
     return Preprocessor(
-        record=AnalysisRecord(make_engine(settings.database_url, pool_size=1)),
+        record=Leases(make_engine(settings.database_url, pool_size=1)),
         blobs=BlobStore(settings.blob_store_url, sealing_from(settings.blob_keys), S3Access.of(settings)),
         doorbell=Doorbell(app, settings.redis_url),
         lease_s=settings.lease_s,

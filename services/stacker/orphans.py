@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from services.analysis.blobs import BlobStore
-from services.analysis.record import AnalysisRecord
+from services.analysis.record import Upkeep
 
 #: Seconds a blob is left alone whatever the record says: far longer than an upload takes from its blob to its row.
 MARGIN_S = 3600.0
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 class OrphanSweeper:
     """Lists the store chunk by chunk, so its memory does not grow with the store; any number may sweep at once."""
 
-    record: AnalysisRecord
+    record: Upkeep
     blobs: BlobStore
     margin_s: float = MARGIN_S
     within_s: float = SWEEP_WITHIN_S

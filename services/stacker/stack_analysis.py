@@ -14,7 +14,7 @@ from services.analysis.blobs import BlobStore
 from services.analysis.circuits import Circuits
 from services.analysis.errors import BlobMissingError, ServiceUnavailableError
 from services.analysis.metrics import NetworkMetrics, StageInHand, StageMetrics, in_hand
-from services.analysis.record import AnalysisRecord, Exhausted, Lease
+from services.analysis.record import Exhausted, Lease, Leases
 from services.analysis.results import NETWORKS, Reason, Result
 from services.analysis.states import STACK
 from services.analysis.telemetry import log_id
@@ -46,7 +46,7 @@ _log = structlog.get_logger(__name__)
 class Stacker:
     """What one stacker process works with."""
 
-    record: AnalysisRecord
+    record: Leases
     blobs: BlobStore
     networks: Ensemble
     stack: Stack

@@ -38,7 +38,7 @@ IO_LIBRARIES = {"sqlalchemy", "psycopg2", "redis", "grpc", "obstore", "requests"
 #: What opens a connection, or would at the first use in the wrong process.
 CONNECTS = {
     "create_engine", "make_engine", "BlobStore", "Redis", "from_url", "insecure_channel", "RemoteEnsemble", "Doorbell",
-    "connect", "AnalysisRecord", "make_parts",
+    "connect", "AnalysisRecord", "Leases", "Upkeep", "FeedbackRecord", "make_parts",
 }  # fmt: skip
 
 Rule = Callable[[str, ast.Module], Iterator[int]]
