@@ -56,28 +56,41 @@ class Changes:
             return sum(len(events) for events in self._waiters.values())
 
     def wait_until(
-        self, analysis_id: str, look: Callable[[], Answer | None], seconds: float, *, only_its_end: bool = False
-    ) -> tuple[Answer | None, bool]:
-        """Calls `look` now and after every change of the analysis, until it gives something or `seconds` are over.
+        self,
+        analysis_id: str,
+        look: Callable[[], Answer],
+        is_enough: Callable[[Answer], bool],
+        seconds: float,
+        *,
+        only_its_end: bool = False,
+        seen: Answer | None = None,
+    ) -> tuple[Answer, bool]:
+        """Calls `look` now and after every change of the analysis, until what it gives is enough or `seconds` are over.
 
-        With `only_its_end` it does not look after changes that certainly did not end the analysis.
+        Args:
+            analysis_id: the analysis whose changes matter.
+            look: how it stands; what it raises ends the waiting.
+            is_enough: whether to wait no longer.
+            seconds: 0 does not wait.
+            only_its_end: do not look after changes that certainly did not end the analysis.
+            seen: how it stood a moment ago, in place of the first look.
 
         Returns:
             What `look` gave last, and whether it was possible to wait at all.
         """
         if seconds <= 0 or self._stopped.is_set() or not self._slots.acquire(blocking=False):
-            return look(), False
+            return look() if seen is None else seen, False
         try:
             self._listen()
+            # A look before this could miss the change that comes between.
             with self._registered(analysis_id, patient=only_its_end) as changed:
                 end = time.monotonic() + seconds
-                while True:
+                answer = look() if seen is None else seen
+                while not is_enough(answer) and not self._stopped.is_set() and (left_s := end - time.monotonic()) > 0:
+                    changed.wait(min(left_s, LOOK_ANYWAY_S))
                     changed.clear()
                     answer = look()
-                    left_s = end - time.monotonic()
-                    if answer is not None or left_s <= 0 or self._stopped.is_set():
-                        return answer, True
-                    changed.wait(min(left_s, LOOK_ANYWAY_S))
+                return answer, True
         finally:
             self._slots.release()
 

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TypeVar
 
 from flask import Request, Response
-
-from services.analysis.record import Analysis
-from services.gateway.parts import Gateway
-
-Answer = TypeVar("Answer")
 
 #: Longest wait in seconds, whatever is asked for: proxies commonly give up after 30.
 MAX_WAIT_S = 25
@@ -23,18 +16,6 @@ def preferred_wait_s(request: Request) -> int:
     """Seconds the caller prefers to wait, cut to `MAX_WAIT_S`; 0 when it did not say so, or not understandably."""
     found = _WAIT.search(", ".join(request.headers.getlist("Prefer")))
     return min(int(found.group(1)), MAX_WAIT_S) if found else 0
-
-
-def wait_for(
-    gateway: Gateway,
-    analysis: Analysis,
-    look: Callable[[], Answer | None],
-    seconds: float,
-    *,
-    only_its_end: bool = False,
-) -> tuple[Answer | None, bool]:
-    """What `look` gives, after at most `seconds`; and whether there was room to wait."""
-    return gateway.changes.wait_until(str(analysis.id), look, seconds, only_its_end=only_its_end)
 
 
 def say_waited(response: Response, seconds: int, *, waited: bool) -> Response:

@@ -33,7 +33,7 @@ from services.gateway.cursor import cursor_after, place_of
 from services.gateway.parts import Gateway
 from services.gateway.policy import POLLS, UPLOADS, route_policy
 from services.gateway.uploads import take
-from services.gateway.waiting import preferred_wait_s, say_waited, wait_for
+from services.gateway.waiting import preferred_wait_s, say_waited
 
 blueprint = ApiBlueprint("analyses", __name__, url_prefix="/v1/analyses", description="One photograph, one analysis.")
 
@@ -133,14 +133,11 @@ def upload() -> Response:
     limit_body(request, parts.settings.max_upload_bytes + MULTIPART_OVERHEAD_BYTES)
     refuse_when_full(request, parts)
     image = image_field(request)
-    analysis = take(parts, image, upload_options(request))
+    accepted = take(parts, image, upload_options(request))
     wait_s = preferred_wait_s(request)
-    waited = False
-    if wait_s and not analysis.state.terminal:
-        finished, waited = wait_for(
-            parts, analysis, lambda: _if_terminal(parts, analysis.id), wait_s, only_its_end=True
-        )
-        analysis = finished or analysis
+    analysis, waited = parts.changes.wait_until(
+        str(accepted.id), lambda: parts.record.find(accepted.id), _has_ended, wait_s, only_its_end=True, seen=accepted
+    )
     response = json_response(_answer(parts, analysis), 200 if analysis.state.terminal else 202)
     response.headers["Location"] = path_of(analysis)
     if not analysis.state.terminal:
@@ -200,14 +197,14 @@ def look(analysis_id: str) -> Response:
     """What became of a photograph"""
     parts = gateway()
     parsed = parse_analysis_id(analysis_id)
-    analysis = parts.record.find(parsed)
     wait_s = preferred_wait_s(request)
-    waited = False
-    if wait_s and not analysis.state.terminal:
-        changed, waited = wait_for(
-            parts, analysis, lambda: _if_news(parts, parsed), wait_s, only_its_end=not request.if_none_match
-        )
-        analysis = changed or parts.record.find(parsed)
+    analysis, waited = parts.changes.wait_until(
+        str(parsed),
+        lambda: parts.record.find(parsed),
+        lambda analysis: _is_news(parts, analysis),
+        wait_s,
+        only_its_end=not request.if_none_match,
+    )
     body = _answer(parts, analysis)
     response = json_response(body)
     response.set_etag(etag_of(body))
@@ -280,17 +277,12 @@ def _answer(parts: Gateway, analysis: Analysis) -> dict[str, Any]:
     return answer_of(analysis, parts.record.waiting_ahead(analysis) if queued else None)
 
 
-def _if_terminal(parts: Gateway, analysis_id: uuid.UUID) -> Analysis | None:
-    analysis = parts.record.find(analysis_id)
-    return analysis if analysis.state.terminal else None
+def _has_ended(analysis: Analysis) -> bool:
+    return analysis.state.terminal
 
 
-def _if_news(parts: Gateway, analysis_id: uuid.UUID) -> Analysis | None:
+def _is_news(parts: Gateway, analysis: Analysis) -> bool:
     """With an ETag, any other answer than that; without, the end."""
-    analysis = parts.record.find(analysis_id)
-    if analysis.state.terminal:
-        return analysis
-    if request.if_none_match:
-        known = request.if_none_match.contains_weak(etag_of(_answer(parts, analysis)))
-        return None if known else analysis
-    return None
+    if analysis.state.terminal or not request.if_none_match:
+        return analysis.state.terminal
+    return not request.if_none_match.contains_weak(etag_of(_answer(parts, analysis)))

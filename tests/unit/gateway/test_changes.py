@@ -26,7 +26,7 @@ def changes(monkeypatch):
 class Waiter:
     """Waits in a thread; `looks` gets an entry for each look, and the look's outcome is taken from `answers`."""
 
-    def __init__(self, changes, analysis_id, *, only_its_end):
+    def __init__(self, changes, analysis_id, **how):
         self.looks, self.answers, self.result = queue.Queue(), queue.Queue(), queue.Queue()
 
         def look():
@@ -34,7 +34,7 @@ class Waiter:
             return self.answers.get(timeout=PATIENCE_S)
 
         def wait():
-            self.result.put(changes.wait_until(analysis_id, look, PATIENCE_S, only_its_end=only_its_end))
+            self.result.put(changes.wait_until(analysis_id, look, "the end".__eq__, PATIENCE_S, **how))
 
         self.thread = threading.Thread(target=wait, daemon=True)
         self.thread.start()
@@ -48,13 +48,13 @@ def test_a_step_on_the_way_wakes_only_whoever_waits_for_any_change(changes, only
     analysis_id = str(uuid.uuid4())
     waiter = Waiter(changes, analysis_id, only_its_end=only_its_end)
     waiter.looked()
-    waiter.answers.put(None)
+    waiter.answers.put("on the way")
     while not changes.waiting:
         pass
     changes._wake(f"{analysis_id}{GOES_ON}")
     if not only_its_end:
         waiter.looked()
-        waiter.answers.put(None)
+        waiter.answers.put("on the way")
     changes._wake(str(uuid.uuid4()))
     changes._wake(analysis_id)
     waiter.looked()
@@ -62,3 +62,20 @@ def test_a_step_on_the_way_wakes_only_whoever_waits_for_any_change(changes, only
     assert waiter.result.get(timeout=PATIENCE_S) == ("the end", True)
     assert waiter.looks.empty()
     assert changes.waiting == 0
+
+
+def test_what_was_seen_a_moment_ago_is_not_looked_at_again(changes):
+    analysis_id = str(uuid.uuid4())
+    waiter = Waiter(changes, analysis_id, seen="on the way")
+    while not changes.waiting:
+        pass
+    assert waiter.looks.empty()
+    changes._wake(analysis_id)
+    waiter.looked()
+    waiter.answers.put("the end")
+    assert waiter.result.get(timeout=PATIENCE_S) == ("the end", True)
+
+
+def test_without_time_to_wait_it_is_looked_at_once(changes):
+    looks = ["on the way", "the end"]
+    assert changes.wait_until("an id", lambda: looks.pop(0), "the end".__eq__, 0) == ("on the way", False)
