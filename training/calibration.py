@@ -22,6 +22,7 @@ import openvino
 
 from services.stacker.turns import turned
 from serving.embedded.engine import usable_cores
+from serving.embedded.graph import read_graph
 from serving.embedded.precision import (
     REPORT,
     Precision,
@@ -31,7 +32,7 @@ from serving.embedded.precision import (
     has_integer_products,
     subject,
 )
-from serving.embedded.quantisation import Ranges, convolutions, quantise
+from serving.embedded.quantisation import Ranges, convolutions
 from training.answers import side_by_side
 from training.corpus import Corpus
 from training.evaluation import auc_with_interval
@@ -130,7 +131,7 @@ def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None,
 
         def rungs(name: str) -> list[Variant]:
             order = worst_first(folders[name], found[name], ranges[:_COMPARED_IMAGES])
-            work = multiply_adds(_read(Source(folders[name], "f32")))
+            work = multiply_adds(read_graph(openvino.Core(), Source(folders[name], "f32")))
             variants = []
             for share in WIDE_SHARES:
                 wide = wide_part(order, work, share)
@@ -215,7 +216,7 @@ def answers(source: Source, pixels: Sequence[Array], turns: int) -> tuple[Array,
 
     The images are looked at from as many sides as the service does: a part of the noise of few bits averages out.
     """
-    request = _compiled(_read(source), source.hint)
+    request = _compiled(read_graph(openvino.Core(), source), source.hint)
     logits, seconds = [], []
     for square in pixels:
         for view in turned(square, turns):
@@ -239,7 +240,7 @@ def ranges_of(network: Path, images: Sequence[Array]) -> Ranges:
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    model = _read(Source(network, "f32"))
+    model = read_graph(openvino.Core(), Source(network, "f32"))
     others = {node.get_type_name() for node in model.get_ops()} - {"Convolution", "Constant", "Parameter", "Result"}
     quantised = nncf.quantize(
         model,
@@ -276,7 +277,7 @@ def worst_first(network: Path, ranges: Ranges, images: Sequence[Array]) -> list[
     exact = _malignant(Source(network, "f32"), images)
     first = sorted(ranges)[:_COMPARED_CONVOLUTIONS]
     moved = {at: _malignant(Source(network, "f32", {at: ranges[at]}), images) - exact for at in first}
-    work = multiply_adds(_read(Source(network, "f32")))
+    work = multiply_adds(read_graph(openvino.Core(), Source(network, "f32")))
     return sorted(first, key=lambda at: float(np.mean(moved[at] ** 2)) / work[at], reverse=True)
 
 
@@ -316,15 +317,6 @@ def _spread(positions: Array, count: int | None) -> Array:
     if count is None or count >= len(positions):
         return positions
     return np.asarray(positions[np.linspace(0, len(positions) - 1, count).astype(int)])
-
-
-def _read(source: Source) -> openvino.Model:
-    """The network for one image, as the server has it."""
-    model = openvino.Core().read_model(source.file)
-    shape = model.inputs[0].get_partial_shape()
-    model.reshape([1, *(dimension.get_length() for dimension in list(shape)[1:])])
-    quantise(model, source.ranges)
-    return model
 
 
 def _compiled(model: openvino.Model, hint: str) -> openvino.InferRequest:

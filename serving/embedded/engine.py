@@ -12,8 +12,8 @@ import openvino
 from numpy.typing import NDArray
 
 from services.analysis.errors import SettingsError
+from serving.embedded.graph import read_graph
 from serving.embedded.precision import Source
-from serving.embedded.quantisation import quantise
 from serving.embedded.saved_model import signatures_of, warmup_requests
 from serving.tensors import TensorRefusal, data_type_name, from_proto
 from serving.wire import Message
@@ -155,12 +155,8 @@ class Engine:
         self, core: openvino.Core, threads: int, source: Source
     ) -> tuple[openvino.InferRequest, dict[str, int]]:
         try:
-            model = core.read_model(source.file)
-            model.reshape([1, *self.image_shape])
-            quantise(model, source.ranges)
-            compiled = core.compile_model(
-                model, "CPU", {**_OPTIONS, "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": source.hint}
-            )
+            options = {**_OPTIONS, "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": source.hint}
+            compiled = core.compile_model(read_graph(core, source), "CPU", options)
         except (RuntimeError, IndexError, ValueError) as error:
             raise SettingsError(f"OpenVINO cannot compile {self.folder}: {error}") from error
         positions = {

@@ -109,9 +109,10 @@ def test_ranges_are_whole_and_the_convolution_that_8_bits_hurt_most_comes_first(
 from pathlib import Path
 import numpy as np, openvino
 import openvino.opset13 as ops
+from serving.embedded.graph import read_graph
 from serving.embedded.precision import Source
 from serving.embedded.quantisation import convolutions
-from training.calibration import _read, ranges_of, worst_first
+from training.calibration import ranges_of, worst_first
 
 random = np.random.default_rng(3)
 def kernel(*shape):
@@ -130,7 +131,7 @@ openvino.save_model(openvino.Model([logits], [image]), network)
 images = list(random.integers(0, 256, (12, 16, 16, 3), dtype=np.uint8))
 images[7] = images[7] // 200 * 255  # one that reaches further than the others
 ranges = ranges_of(network, images)
-model = _read(Source(network, "f32"))
+model = read_graph(openvino.Core(), Source(network, "f32"))
 model.add_outputs([node.input_value(0) for node in convolutions(model)])
 compiled = openvino.Core().compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
 met = [list(compiled(square[None]).values())[-2:] for square in images]
