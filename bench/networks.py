@@ -12,7 +12,7 @@ from openvino import opset13 as ops
 
 from bench.contestants.process import Contestant
 from bench.machine import Machine
-from bench.measuring import in_turns, ms, timed
+from bench.measuring import in_turns, ms, timed, warmed
 from serving.answers import NETWORKS
 from serving.embedded.precision import Precision, capabilities, offered
 
@@ -31,7 +31,9 @@ def measure(machine: Machine) -> Mapping[str, Any]:
         contestants = {name: running.enter_context(Contestant(name, machine)) for name in names}
         peaks = {name: peak(name) for name in precisions if name != Precision.AUTO}
         alone = {
-            network: in_turns({name: each.turn([network], 1) for name, each in contestants.items()}, machine.rounds(11))
+            network: in_turns(
+                {name: warmed(each.turn([network], 1)) for name, each in contestants.items()}, machine.rounds(11)
+            )
             for network in NETWORKS
         }
         ensemble, reached = {}, dict.fromkeys(peaks, 0.0)
@@ -39,6 +41,7 @@ def measure(machine: Machine) -> Mapping[str, Any]:
             turns = {name: each.turn(NETWORKS, batch) for name, each in contestants.items()}
             if batch == 1:  # the peak takes its turns among the contestants: clocks change with heat
                 turns |= {f"peak {name}": timed(run) for name, (run, _) in peaks.items()}
+                turns = {name: warmed(turn) for name, turn in turns.items()}
             taken = in_turns(turns, min(rounds, machine.rounds(rounds)))
             for name, (_, work) in peaks.items():
                 reached[name] = max(reached[name], work / taken.pop(f"peak {name}", float("inf")) / 1e9)
