@@ -41,7 +41,7 @@ def _pools_single_pixels(node: Any) -> bool:
         return False
     attributes = node.get_attributes()
     padding = [*attributes["pads_begin"], *attributes["pads_end"]]
-    return set(attributes["kernel"]) == {1} and not any(padding)
+    return set(attributes["kernel"]) == {1} and not any(padding) and attributes["rounding_type"] == "floor"
 
 
 def _between_transpositions(pooling: Any) -> Any | None:
@@ -57,11 +57,16 @@ def _between_transpositions(pooling: Any) -> Any | None:
 
 def _first_pixel(crop: Any) -> list[int] | None:
     """Row and column at which a crop begins that takes all from there on; None for any other crop."""
-    begin, steps = (_constant(crop.input_value(position).get_node()) for position in (1, 3))
+    axes = len(_TO_CHANNELS_LAST)
     masks = crop.get_attributes()
     unusual = (*masks["new_axis_mask"], *masks["shrink_axis_mask"], *masks["ellipsis_mask"])
-    to_the_end = len(masks["end_mask"]) == len(_TO_CHANNELS_LAST) and all(masks["end_mask"])
+    to_the_end = len(masks["end_mask"]) == axes and all(masks["end_mask"])
+    # Steps may be left out: they are an input of their own, and one for every axis then.
+    inputs = [_constant(crop.input_value(position).get_node()) for position in range(1, crop.get_input_size())]
+    begin, steps = inputs[0], inputs[2] if len(inputs) > 2 else [1] * axes
     if begin is None or steps is None or any(unusual) or not to_the_end or set(steps) != {1}:
+        return None
+    if not len(begin) == len(masks["begin_mask"]) == axes:
         return None
     images, row, column, channels = (
         0 if whole else start for start, whole in zip(begin, masks["begin_mask"], strict=True)

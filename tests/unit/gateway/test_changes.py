@@ -65,15 +65,10 @@ def test_a_step_on_the_way_wakes_only_whoever_waits_for_any_change(changes, only
 
 
 def test_what_was_seen_a_moment_ago_is_not_looked_at_again(changes):
-    analysis_id = str(uuid.uuid4())
-    waiter = Waiter(changes, analysis_id, seen="on the way")
-    while not changes.waiting:
-        pass
-    assert waiter.looks.empty()
-    changes._wake(analysis_id)
-    waiter.looked()
-    waiter.answers.put("the end")
-    assert waiter.result.get(timeout=PATIENCE_S) == ("the end", True)
+    looks = ["another end"]
+    assert changes.wait_until("an id", looks.pop, "the end".__eq__, PATIENCE_S, seen="the end") == ("the end", True)
+    assert changes.wait_until("an id", looks.pop, "the end".__eq__, 0, seen="on the way") == ("on the way", False)
+    assert looks == ["another end"]
 
 
 def test_without_time_to_wait_it_is_looked_at_once(changes):

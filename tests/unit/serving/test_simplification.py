@@ -14,14 +14,16 @@ NASNETMOBILE = Path(__file__).resolve().parents[3] / "serving/models/nasnetmobil
 OPEN = {"begin_mask": [1, 0, 0, 1], "end_mask": [1, 1, 1, 1]}
 
 
-def network(begin=(0, 1, 1, 0), end=(0, 0, 0, 0), steps=(1, 1, 1, 1), masks=OPEN, kernel=1, stride=2):
+def network(begin=(0, 1, 1, 0), end=(0, 0, 0, 0), steps=(1, 1, 1, 1), masks=OPEN, kernel=1, stride=2, rounding="floor"):
     """As NASNetMobile halves a picture, with a padding before it."""
     picture = operations.parameter([1, CHANNELS, SIZE, SIZE], np.float32)
     padded = operations.pad(picture, [0, 0, 0, 0], [0, 0, 1, 1], "constant", 0.0)
     last = operations.transpose(padded, [0, 2, 3, 1])
     crop = operations.strided_slice(last, list(begin), list(end), list(steps), **masks)
     first = operations.transpose(crop, [0, 3, 1, 2])
-    pooled = operations.avg_pool(first, [stride, stride], [0, 0], [0, 0], [kernel, kernel], exclude_pad=True)
+    pooled = operations.avg_pool(
+        first, [stride, stride], [0, 0], [0, 0], [kernel, kernel], exclude_pad=True, rounding_type=rounding
+    )
     return openvino.Model([pooled], [picture], "small")
 
 
@@ -54,6 +56,13 @@ def test_the_slice_gives_the_same_numbers(picture, corner, stride):
         {"kernel": 2},  # pools more than single pixels
         {"end": (0, 5, 5, 0), "masks": {"begin_mask": [1, 0, 0, 1], "end_mask": [1, 0, 0, 1]}},  # ends early
         {"steps": (1, 2, 1, 1)},
+        {"rounding": "ceil"},  # may pool where the picture has ended
+        {
+            "begin": (0, 1, 1),
+            "end": (0, 0, 0),
+            "steps": (1, 1, 1),
+            "masks": {"begin_mask": [1, 0, 0], "end_mask": [1, 1, 1]},
+        },
         {"begin": (0, -3, 1, 0)},  # counts from the end
         {"begin": (0, 1, 1, 2), "masks": {"begin_mask": [1, 0, 0, 0], "end_mask": [1, 1, 1, 1]}},  # drops channels
     ],
