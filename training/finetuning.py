@@ -78,9 +78,10 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """Augmented batches; batch ``i`` depends on the seed and ``i`` alone.
 
+    With an agreement weight, the second half of a batch are the pictures of the first in other variations.
     ``left`` is how many there are, for the progress bar; ``None`` (a budget of minutes) has no end.
     """
 
@@ -100,11 +101,14 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     @property
     def num_batches(self) -> int | None:
+        """How many batches are left, ``None`` without an end."""
         return self._left
 
     def __getitem__(self, index: int) -> tuple[Array, Any]:
         rng = np.random.default_rng((self._recipe.seed, self._first + index))
-        chosen = rng.choice(self._data.positions, self._recipe.batch, p=self._data.weights)
+        variations = 2 if self._recipe.agreement_weight else 1
+        chosen = rng.choice(self._data.positions, self._recipe.batch // variations, p=self._data.weights)
+        chosen = np.tile(chosen, variations)
         targets = np.zeros((len(chosen), TARGET_WIDTH), np.float32)
         targets[:, : len(CLASSES)] = self._data.allowed[chosen]
         size = self._size if self._teachers is None else self._teachers.size_px
@@ -347,7 +351,9 @@ def _run_phase(
         size = recipe.teacher_size_px or phase.size_px
         teachers = Teachers(recipe.teachers, runs, size, data, recipe.batch)
     student, hint_weights = network.classifier, []
-    losses: list[Any] = [DiagnosisLoss(recipe.label_smoothing, recipe.binary_weight, recipe.teacher_weight)]
+    losses: list[Any] = [
+        DiagnosisLoss(recipe.label_smoothing, recipe.binary_weight, recipe.teacher_weight, recipe.agreement_weight)
+    ]
     if teachers is not None and recipe.feature_weight:
         hint = hint_layer(teachers.features)
         student = student_of(network.classifier, hint)
@@ -365,7 +371,7 @@ def _run_phase(
                 variable.assign(value)
     first = progress.images // recipe.batch
     left = recipe.steps_left(phase, progress.phase_images)
-    batches = _Batches(data, recipe, phase.size_px, first=first, left=left, teachers=teachers)
+    batches = Batches(data, recipe, phase.size_px, first=first, left=left, teachers=teachers)
     folder = runs / recipe.network
     pace = _Pace(recipe, progress, lambda: _save_state(folder, network, beside, progress), log)
     log(f"{recipe.network}: {phase.size_px} px, frozen up to {phase.freeze or 'nothing'}")

@@ -1,8 +1,12 @@
-"""The training loss: diagnoses, also half-known ones, the malignant side, and soft answers of teachers.
+"""The training loss: diagnoses, also half-known ones, the malignant side, soft answers of teachers, and agreement.
 
 Targets are rows of 15 numbers: a mask of the seven diagnoses that the label permits, the teachers' seven
 probabilities, and 1 where there are teachers. An image known only to be benign permits four diagnoses; its loss is the
 negative log of their summed probability (marginal likelihood), so nothing is invented about which of them it is.
+
+With an agreement weight, row ``i`` and row ``i + n/2`` are two variations of one picture, and each row also pays the
+divergence of the other's answer from its own (Liang et al. 2021, "R-Drop"; Sajjadi et al. 2016 for variations of
+pictures): a photograph that was turned, or taken a little closer, is still of the same lesion.
 """
 
 from __future__ import annotations
@@ -23,11 +27,14 @@ TEMPERATURE = 2.0
 class DiagnosisLoss(keras.losses.Loss):  # type: ignore[misc]
     """See the module. ``call(targets [n,15], class_logits [n,7])`` → loss per row ``[n]``."""
 
-    def __init__(self, label_smoothing: float, binary_weight: float, teacher_weight: float) -> None:
+    def __init__(
+        self, label_smoothing: float, binary_weight: float, teacher_weight: float, agreement_weight: float = 0.0
+    ) -> None:
         super().__init__(name="diagnosis_loss")
         self.label_smoothing = label_smoothing
         self.binary_weight = binary_weight
         self.teacher_weight = teacher_weight
+        self.agreement_weight = agreement_weight
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss per row ``[n]`` of targets ``[n,15]`` and class logits ``[n,7]``."""
@@ -48,7 +55,12 @@ class DiagnosisLoss(keras.losses.Loss):  # type: ignore[misc]
         softened = ops.log_softmax(logits / TEMPERATURE, axis=1)
         distilled = -ops.sum(teacher * softened, axis=1) * TEMPERATURE**2
         share = self.teacher_weight * taught
-        return (1.0 - share) * supervised + share * distilled
+        taught_by_all = (1.0 - share) * supervised + share * distilled
+        if not self.agreement_weight:
+            return taught_by_all
+        of_other = ops.roll(log_share, ops.shape(log_share)[0] // 2, axis=0)
+        divergence = ops.sum(ops.exp(of_other) * (of_other - log_share), axis=1)
+        return taught_by_all + self.agreement_weight * divergence
 
 
 class HintLoss(keras.losses.Loss):  # type: ignore[misc]

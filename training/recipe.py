@@ -42,6 +42,8 @@ class Recipe:
             ``None`` for the student's.
         feature_weight: weight of learning the teachers' pooled features, too, see :mod:`training.teaching`; 0 leaves
             it out. The distance is a mean over about a thousand features, so weights are large.
+        agreement_weight: weight of the divergence between the answers to two variations of one picture, see
+            :mod:`training.loss`; a batch then has half as many pictures, each twice. 0 leaves it out.
         average_momentum: of the running average of weights that is kept in the end; 0 keeps the last weights.
         refit_images: training pictures on whose embeddings the head is fitted anew in the end, see
             :mod:`training.refit`; all malignant ones are among them. 0 keeps the head as it was trained, which is
@@ -67,6 +69,7 @@ class Recipe:
     teacher_weight: float = 0.5
     teacher_size_px: int | None = None
     feature_weight: float = 0.0
+    agreement_weight: float = 0.0
     average_momentum: float = 0.98
     refit_images: int = 0
     refit_size_px: int = 192
@@ -75,6 +78,10 @@ class Recipe:
     source_factors: dict[str, float] = field(default_factory=dict)
     balance: Balance = field(default_factory=Balance)
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        if self.agreement_weight and self.batch % 2:
+            raise ValueError(f"a batch of {self.batch} cannot hold every picture twice: make it even")
 
     def as_json(self) -> dict[str, Any]:
         """Return the recipe as plain data."""

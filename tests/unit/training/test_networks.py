@@ -42,6 +42,46 @@ assert (best < worse).all()
 """)
 
 
+def test_two_answers_to_one_picture_cost_what_they_diverge_by():
+    run("""
+import numpy as np
+from scipy.special import log_softmax, rel_entr
+from training.loss import DiagnosisLoss
+rng = np.random.default_rng(0)
+logits = rng.normal(size=(6, 7)).astype("float32")
+targets = np.zeros((6, 15), "float32")
+targets[:, 1] = 1
+
+def cost_of_diverging(answers):
+    without, with_it = (np.asarray(DiagnosisLoss(0.0, 0.0, 0.0, w).call(targets, answers)) for w in (0.0, 2.0))
+    return with_it - without
+
+share = np.exp(log_softmax(logits, axis=1))
+wanted = [2.0 * rel_entr(share[(i + 3) % 6], share[i]).sum() for i in range(6)]
+assert np.allclose(cost_of_diverging(logits), wanted, atol=1e-5) and min(wanted) > 0.1
+assert np.allclose(cost_of_diverging(np.tile(logits[:3], (2, 1))), 0.0, atol=1e-5)
+""")
+
+
+def test_a_batch_that_is_to_agree_holds_every_picture_in_two_variations():
+    run("""
+import numpy as np
+from training.finetuning import Batches, TrainingData
+from training.recipe import Phase, Recipe
+# One flat shade a picture, which no variation takes far from where it was, and no two pictures of one diagnosis.
+pixels = np.repeat(np.arange(7, dtype=np.uint8) * 36 + 20, 64 * 64 * 3).reshape(7, 64, 64, 3)
+data = TrainingData(pixels, np.eye(7, dtype="float32"), np.full(7, 1 / 7), np.arange(7), np.arange(7))
+def batch(**different):
+    recipe = Recipe("mobilenet", phases=(Phase(32, 1.0),), batch=16, **different)
+    return Batches(data, recipe, 32, first=0, left=None, teachers=None)[0]
+pictures, targets = batch(agreement_weight=1.0)
+assert pictures.shape == (16, 32, 32, 3)
+assert (targets[:8] == targets[8:]).all() and not (pictures[:8] == pictures[8:]).all(axis=(1, 2, 3)).any()
+_, targets = batch()
+assert not (targets[:8] == targets[8:]).all()
+""")
+
+
 def test_a_network_at_another_size_has_the_same_weights_and_only_the_wanted_layers_learn():
     run("""
 import numpy as np

@@ -61,3 +61,9 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing():
     assert rates[10] == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[100] == pytest.approx(0.0)
+
+
+def test_a_batch_that_cannot_hold_every_picture_twice_is_refused():
+    with pytest.raises(ValueError, match="33"):
+        recipe_from({"network": "mobilenet", "agreement_weight": 1.0, "batch": 33})
+    assert recipe_from({"network": "mobilenet", "batch": 33}).batch == 33
