@@ -36,7 +36,7 @@ from serving.embedded.quantisation import Ranges, convolutions
 from training.answers import side_by_side
 from training.corpus import Corpus
 from training.evaluation import auc_with_interval
-from training.release import write_json
+from training.models_folder import write_json
 from training.stacking import malignant_logits, stack_from, turns_of
 
 Array = np.ndarray[Any, Any]

@@ -14,10 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from services.analysis.results import NETWORKS
 from training.batch_norm import in_one_pass
 from training.vocabulary import BENIGN_INDICES, CLASSES, MALIGNANT_INDICES
-
-NETWORKS: tuple[str, ...] = ("mobilenet", "densenet121", "densenet169", "nasnetmobile")
 
 # Width and height that every network takes in service; training may use smaller pictures.
 SERVING_SIZE_PX = 224
@@ -48,7 +47,7 @@ class Network:
     """One network at one input size.
 
     Attributes:
-        name: one of :data:`NETWORKS`.
+        name: one of the four.
         size_px: width and height of the pictures that it takes.
         classifier: picture ``[n,size,size,3]`` in 0–255 → class logits ``[n,7]``; what is trained.
         backbone: scaled picture → features ``[n,h,w,c]``.
@@ -136,7 +135,7 @@ def build_network(name: str, size_px: int = SERVING_SIZE_PX, dropout: float = 0.
     """Build a network with random weights under the current Keras dtype policy.
 
     Args:
-        name: one of :data:`NETWORKS`.
+        name: one of the four.
         size_px: width and height of the input pictures, a multiple of 32.
         dropout: share of pooled features dropped while training.
 

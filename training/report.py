@@ -18,7 +18,7 @@ def _auc(measures: Mapping[str, Any]) -> str:
 
 
 def markdown(measured: Mapping[str, Any]) -> str:
-    """Return the page for what :func:`training.release.measure` returned."""
+    """Return the page for what :func:`training.measuring.measure` returned."""
     stack = measured["stack"]
     turns = ", ".join(f"{name} {count}" for name, count in measured["turns"].items())
     lines = [
@@ -110,7 +110,7 @@ def markdown(measured: Mapping[str, Any]) -> str:
 
 
 def summary(measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the main numbers of :func:`training.release.measure`, rounded, for ``stack.json``."""
+    """Return the main numbers of :func:`training.measuring.measure`, rounded, for ``stack.json``."""
     stack = measured["stack"]
     kept = ("auc", "auc_low", "auc_high", "accuracy", "precision", "recall", "f1", "ece")
     return {

@@ -131,7 +131,8 @@ def test_what_is_not_exported_stays_as_it_was_published(tmp_path):
     run(f"""
 import json
 from pathlib import Path
-from training.release import export_all, published_familiarity, published_version
+from training.models_folder import published_familiarity, published_version
+from training.release import export_all
 from training.networks import NETWORKS
 models = Path({str(tmp_path)!r})
 published = [{{"name": name, "version": 3 + i, "sha256": 64 * str(i)}} for i, name in enumerate(NETWORKS)]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from training.commands import NETWORKS
+from services.analysis.results import NETWORKS
 from training.recipe import Phase, Recipe, read_recipes, recipe_from
 from training.sampling import Balance
 

@@ -1,0 +1,195 @@
+"""The steps from a folder of images to published models, for :mod:`training.commands`: train, release, measure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import click
+
+from services.analysis.results import NETWORKS
+from serving.embedded.precision import REPORT
+from training.corpus import Corpus, open_corpus
+from training.models_folder import model_folder, published_familiarity, published_version, write_json
+from training.recipe import Recipe
+from training.sampling import sampling_weights
+
+if TYPE_CHECKING:
+    from training.finetuning import TrainingData
+    from training.networks import Network
+
+Log = Callable[[str], None]
+
+
+def training_data(corpus: Corpus, recipe: Recipe) -> TrainingData:
+    """Return what a recipe draws from."""
+    from training.finetuning import TrainingData
+
+    positions = corpus.positions("train")
+    weights = sampling_weights([corpus.samples[i] for i in positions], recipe.source_factors, recipe.balance)
+    return TrainingData(
+        pixels=corpus.images.pixels,
+        allowed=corpus.allowed,
+        weights=weights,
+        positions=positions,
+        validation=corpus.positions("validation"),
+    )
+
+
+def train_networks(
+    data: Path,
+    runs: Path,
+    recipes: Sequence[Recipe],
+    *,
+    weights: Path | None = None,
+    published: Path | None = None,
+    cache: Path | None = None,
+    verbose: int = 2,
+    log: Log = click.echo,
+) -> None:
+    """Train networks one after another; a second call resumes where the first ended.
+
+    Args:
+        data: folder with ``metadata.csv`` or with one subfolder per diagnosis.
+        runs: where weights, curves and checkpoints go.
+        recipes: what to train, in order; teachers before those that learn from them.
+        weights: folder with ``<network>_imagenet_notop.npz``; networks without a file start from random weights.
+        published: folder of SavedModels with their ``stack.json``; the networks start from those instead.
+        cache: for prepared squares; default ``LESIONLENS_TRAINING_CACHE`` or ``~/.cache/lesionlens``.
+        verbose: Keras' progress display (0 none, 1 bar, 2 line).
+        log: receives one line per event.
+    """
+    from training.finetuning import train_network
+
+    corpus = open_corpus(data, cache)
+    log(json.dumps(corpus.report))
+    for recipe in recipes:
+        start = _start(recipe.network, weights, published)
+        train_network(recipe, training_data(corpus, recipe), runs, start=start, log=log, verbose=verbose)
+
+
+def _start(name: str, weights: Path | None, published: Path | None) -> Callable[[Network], None] | None:
+    """Return what gives a new network its first weights; ``None`` leaves them random."""
+    from training.networks import assign_weights, load_backbone_weights, weights_by_position
+    from training.published import published_network
+
+    if published is not None:
+        folder = model_folder(published, name, published_version(published, name))
+        return lambda network: assign_weights(network, weights_by_position(published_network(name, folder)))
+    file = weights / f"{name}_imagenet_notop.npz" if weights else None
+    if file is None or not file.exists():
+        return None
+    return lambda network: load_backbone_weights(network, file)
+
+
+def release(
+    data: Path,
+    runs: Path,
+    models: Path,
+    *,
+    version: int,
+    stack_version: str,
+    networks: Sequence[str] = NETWORKS,
+    turns: int = 1,
+    turns_by_network: Mapping[str, int] = MappingProxyType({}),
+    mean_with_published: bool = False,
+    others: Path | None = None,
+    cache: Path | None = None,
+    log: Log = click.echo,
+) -> None:
+    """Export trained networks to ``models``, fit the stack on the validation side and write ``stack.json``.
+
+    Of what is not among ``networks`` the published version in ``models`` stays. With ``mean_with_published`` the others
+    are the mean of what was trained and what was published before.
+
+    ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself, ``turns_by_network`` where
+    one looks at others than that. ``others`` is a folder of
+    pictures of anything but lesions, at any depth; without it nothing is refused as strange, unless the first network
+    stays and was taught to before.
+    """
+    from training.others import other_pictures
+    from training.release import export_all, fit_release
+
+    corpus = open_corpus(data, cache)
+    # The score looks at the first network alone: while that one stays, so does what it refuses.
+    familiarity = None if NETWORKS[0] in networks else published_familiarity(models)
+    entries = [
+        {**entry, "turns": turns_by_network.get(entry["name"], turns)}
+        for entry in export_all(
+            corpus, runs, models, version, log, networks=networks, mean_with_published=mean_with_published
+        )
+    ]
+    strange = other_pictures(others, corpus.cache) if others else None
+    if strange is None and familiarity is None:
+        log("no --others: these models will take any picture for a lesion")
+    content = fit_release(
+        corpus, models, entries, stack_version, log, turns=turns, others=strange, familiarity=familiarity
+    )
+    write_json(models / "stack.json", content)
+    # What was measured of the networks before says nothing about these.
+    (models / REPORT).unlink(missing_ok=True)
+
+
+def measure_release(
+    data: Path,
+    models: Path,
+    *,
+    side: str,
+    report: Path,
+    cache: Path | None = None,
+    into_stack: bool = False,
+    log: Log = click.echo,
+) -> None:
+    """Measure the networks and the stack in ``models`` on one side of the split; write JSON, Markdown and figures.
+
+    With ``into_stack`` the main numbers also go into ``stack.json`` under ``metrics``, for the model card page.
+    """
+    from training.figures import draw_reliability, draw_roc
+    from training.measuring import measure, scores
+    from training.report import markdown, summary
+
+    corpus = open_corpus(data, cache)
+    content = json.loads((models / "stack.json").read_text(encoding="utf-8"))
+    measured = {"data": corpus.report, **measure(corpus, models, content, side, log)}
+    write_json(report.with_suffix(".json"), measured)
+    report.with_suffix(".md").write_text(markdown(measured), encoding="utf-8")
+    draw_roc(*scores(corpus, models, content, side), report.parent / "images" / "roc.svg")
+    draw_reliability(measured["reliability"], report.parent / "images" / "reliability.svg")
+    if into_stack:
+        write_json(models / "stack.json", {**content, "metrics": summary(measured)})
+
+
+def measure_parts(
+    data: Path,
+    runs: Path,
+    recipe: Recipe,
+    *,
+    report: Path,
+    weights: Path | None = None,
+    cache: Path | None = None,
+    log: Log = click.echo,
+) -> None:
+    """Train a recipe with everything and without each part, compare them, and write the table.
+
+    Every training lies in a folder of its own in ``runs`` and is not repeated by a second call.
+    """
+    from training.ablation import compared, markdown, variants
+    from training.finetuning import train_network
+
+    corpus = open_corpus(data, cache)
+    recipes = variants(recipe)
+    files = {}
+    for name, variant in recipes.items():
+        log(name)
+        folder = runs / re.sub(r"\W+", "-", name)
+        start = _start(recipe.network, weights, None)
+        files[name] = train_network(variant, training_data(corpus, variant), folder, start=start, log=log, verbose=0)
+    data_of_all = training_data(corpus, recipe)
+    table = markdown(compared(recipes, files, data_of_all), recipe, len(data_of_all.validation))
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(table, encoding="utf-8")
+    log(table)
