@@ -7,10 +7,14 @@ from collections.abc import Callable
 from flask import Flask
 
 from services.gateway.report_words import REPORT_WORDS
+
+# Importing the three modules of pages gives the blueprint its routes.
+from services.gateway.web import analysis_page, reading_pages, sending_page  # noqa: F401
+from services.gateway.web.blueprint import DESK, page_globals, pages
 from services.gateway.web.desk import Desk
+from services.gateway.web.formats import day, number, percentage
 from services.gateway.web.gateway_desk import gateway_desk
 from services.gateway.web.languages import speak_languages
-from services.gateway.web.pages import DESK, day, number, page_globals, pages, percentage
 from services.gateway.web.problem_pages import tell_as_page
 from services.gateway.web.report_words import words_of_report
 

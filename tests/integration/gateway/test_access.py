@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import uuid
 
 import pytest
@@ -72,7 +71,7 @@ def test_every_route_with_a_variable_is_known_here_and_says_what_opens_it(app):
 
 def test_no_stranger_gets_through_any_route_with_an_id(app, client, engine, kept, monkeypatch):
     """As somebody without a key, with another key, and with a revoked one."""
-    monkeypatch.setattr(sys.modules["services.gateway.web.pages"], "require_own_form", lambda: None)
+    monkeypatch.setattr("services.gateway.web.analysis_page.require_own_form", lambda: None)
     owner, ids = kept
     ring = KeyRing(engine)
     revoked, revoked_token = ring.create("revoked")

@@ -44,7 +44,7 @@ def test_the_present_version_is_kept_for_good_and_others_are_asked_for_again(cli
     assert "immutable" not in client.get("/assets/older/page.css").headers["Cache-Control"]
 
 
-@pytest.mark.parametrize("name", ["nothing.js", "../pages.py", "%2e%2e/pages.py"])
+@pytest.mark.parametrize("name", ["nothing.js", "../assets.py", "%2e%2e/pages.py"])
 def test_nothing_beside_the_assets_is_served(client, name):
     assert client.get(f"/assets/{asset_version()}/{name}").status_code == 404
 

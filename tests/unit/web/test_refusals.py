@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway.web.pages import SOFT_REASONS
+from services.gateway.web.analysis_page import SOFT_REASONS
 from services.gateway.web.wording import REFUSALS
 from services.preprocessor.imaging import Rejection, decode, header, quality
 from services.stacker.look import NOT_A_LESION
