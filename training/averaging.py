@@ -1,4 +1,7 @@
-"""The mean of the weights at the ends of two cosines, often better than either end (Izmailov et al. 2018)."""
+"""Between the weights at the ends of two trainings: often better than either end.
+
+Half of each (Izmailov et al. 2018), or less of the one that learnt something new at a price (Wortsman et al. 2022).
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ from training.rounding import fold_batch_norm
 Array = np.ndarray[Any, Any]
 
 
-def mean_with_published(name: str, weights: Path, folder: Path) -> list[Array]:
+def mixed_with_published(name: str, weights: Path, folder: Path, trained_share: float) -> list[Array]:
     """Return the mean of trained ``weights`` and of those in the SavedModel in ``folder``, by position.
 
-    The trained ones must have gone on from the published ones: the mean of networks that never met answers nothing.
+    The trained ones, which count by ``trained_share`` (0–1), must have gone on from the published ones: the mean of
+    networks that never met answers nothing.
     Both have their batch norm folded first, as it is in a SavedModel; otherwise kernels of different scale would meet.
 
     Raises:
@@ -29,4 +33,4 @@ def mean_with_published(name: str, weights: Path, folder: Path) -> list[Array]:
     assign_weights(trained, load_weights(weights))
     fold_batch_norm(trained)
     ends = weights_by_position(trained), weights_by_position(published_network(name, folder))
-    return [(one + other) / 2 for one, other in zip(*ends, strict=True)]
+    return [trained_share * new + (1.0 - trained_share) * old for new, old in zip(*ends, strict=True)]

@@ -140,9 +140,11 @@ def ablate(
     help="Export only this one; of the others the published version stays. Default: all.",
 )
 @click.option(
-    "--mean-with-published",
-    is_flag=True,
-    help="Of what `train --published` went on from: export the mean of the weights before and after, often better.",
+    "--trained-share",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0.0, max=1.0, min_open=True),
+    help="After `train --published`: share of the new weights in a mean with the published ones; 0.5 is often best.",
 )
 def export(
     *,
@@ -151,7 +153,7 @@ def export(
     cache: Path | None,
     models: Path,
     networks: tuple[str, ...],
-    mean_with_published: bool,
+    trained_share: float,
     version: int,
     stack_version: str,
     turns: str,
@@ -169,7 +171,7 @@ def export(
         networks=networks or NETWORKS,
         turns=int(turns),
         turns_by_network={name: int(count) for name, count in turns_by_network},
-        mean_with_published=mean_with_published,
+        trained_share=trained_share,
         cache=cache,
         others=others,
     )

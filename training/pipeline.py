@@ -96,20 +96,19 @@ def release(
     networks: Sequence[str] = NETWORKS,
     turns: int = 1,
     turns_by_network: Mapping[str, int] = MappingProxyType({}),
-    mean_with_published: bool = False,
+    trained_share: float = 1.0,
     others: Path | None = None,
     cache: Path | None = None,
     log: Log = click.echo,
 ) -> None:
     """Export trained networks to ``models``, fit the stack on the validation side and write ``stack.json``.
 
-    Of what is not among ``networks`` the published version in ``models`` stays. With ``mean_with_published`` the others
-    are the mean of what was trained and what was published before.
+    Of what is not among ``networks`` the published version in ``models`` stays. With a ``trained_share`` below 1 the
+    others are a mean in which what was trained counts by it, and what was published before by the rest.
 
     ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself, ``turns_by_network`` where
-    one looks at others than that. ``others`` is a folder of
-    pictures of anything but lesions, at any depth; without it nothing is refused as strange, unless the first network
-    stays and was taught to before.
+    one looks at others than that. ``others`` is a folder of pictures of anything but lesions, at any depth; without it
+    nothing is refused as strange, unless the first network stays and was taught to before.
     """
     from training.others import other_pictures
     from training.release import export_all, fit_release
@@ -119,9 +118,7 @@ def release(
     familiarity = None if NETWORKS[0] in networks else published_familiarity(models)
     entries = [
         {**entry, "turns": turns_by_network.get(entry["name"], turns)}
-        for entry in export_all(
-            corpus, runs, models, version, log, networks=networks, mean_with_published=mean_with_published
-        )
+        for entry in export_all(corpus, runs, models, version, log, networks=networks, trained_share=trained_share)
     ]
     strange = other_pictures(others, corpus.cache) if others else None
     if strange is None and familiarity is None:

@@ -93,12 +93,12 @@ def export_all(
     log: Log,
     *,
     networks: Sequence[str] = NETWORKS,
-    mean_with_published: bool = False,
+    trained_share: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Export ``networks`` and keep what is published of the others; return the entries of all for ``stack.json``.
 
-    With ``mean_with_published`` the mean of the trained weights and the published ones is exported; it is kept beside
-    the trained ones as ``mean.npz``.
+    With a ``trained_share`` below 1 the trained weights count by it in a mean with the published ones; it is kept
+    beside them as ``mean.npz``.
     """
     entries = []
     for name in NETWORKS:
@@ -106,8 +106,8 @@ def export_all(
             entries.append(published_entry(models, name))
             continue
         weights = runs / name / "weights.npz"
-        if mean_with_published:
-            weights = _mean_with_published(name, weights, models)
+        if trained_share < 1.0:
+            weights = _mixed_with_published(name, weights, models, trained_share)
         size = choose_size(corpus, name, weights, candidate_sizes(runs / name), log)
         digest = export_network(name, weights, size, model_folder(models, name, version))
         log(f"{name}: version {version} at {size} px, sha256 {digest[:12]}")
@@ -115,12 +115,12 @@ def export_all(
     return entries
 
 
-def _mean_with_published(name: str, trained: Path, models: Path) -> Path:
+def _mixed_with_published(name: str, trained: Path, models: Path, trained_share: float) -> Path:
     from training import averaging
 
     mean = trained.with_name("mean.npz")
     folder = model_folder(models, name, published_version(models, name))
-    save_weights(mean, averaging.mean_with_published(name, trained, folder))
+    save_weights(mean, averaging.mixed_with_published(name, trained, folder, trained_share))
     return mean
 
 

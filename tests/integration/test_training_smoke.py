@@ -108,7 +108,7 @@ assert answers.embedding.shape == (len(test), 1536)
     mean = f"""
 from pathlib import Path
 import numpy as np
-from training.averaging import mean_with_published
+from training.averaging import mixed_with_published
 from training.export import keras_answers
 from training.networks import assign_weights, build_network
 from training.published import published_network
@@ -119,12 +119,12 @@ def logits(values):
     assign_weights(network, values)
     return keras_answers(network, picture)["logit"]
 before = keras_answers(published_network("mobilenet", published), picture)["logit"]
-same = logits(mean_with_published("mobilenet", root / "runs" / "mobilenet" / "weights.npz", published))
+same = logits(mixed_with_published("mobilenet", root / "runs" / "mobilenet" / "weights.npz", published, 0.5))
 assert np.abs(same - before).max() < 0.02, same - before  # what was exported has rounded kernels
 moved = np.load(root / "runs" / "mobilenet" / "weights.npz")
 np.savez(root / "moved.npz", **{{n: moved[n] + (0.5 if n == max(moved.files) else 0) for n in moved.files}})
-mean = mean_with_published("mobilenet", root / "moved.npz", published)
-assert np.abs(mean[-1] - moved[max(moved.files)] - 0.25).max() < 0.01
+mixed = mixed_with_published("mobilenet", root / "moved.npz", published, 0.3)
+assert np.abs(mixed[-1] - moved[max(moved.files)] - 0.15).max() < 0.01
 """
     python(mean)
 
