@@ -4,6 +4,7 @@ import openvino
 
 from serving.embedded.precision import Source
 from serving.embedded.quantisation import quantise
+from serving.embedded.shrinking import split_shrinkings
 from serving.embedded.simplification import simplify
 
 
@@ -19,4 +20,5 @@ def read_graph(core: openvino.Core, source: Source) -> openvino.Model:
     graph.reshape([1, *(dimension.get_length() for dimension in image_shape)])
     quantise(graph, source.ranges)  # before anything else: ranges name convolutions by their order
     simplify(graph)
+    split_shrinkings(graph)
     return graph
