@@ -13,6 +13,7 @@ from services.preprocessor.imaging import normalise
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.outcomes import Rejection
 from services.stacker.out_of_distribution import familiarity_from
+from training.another_camera import from_another_camera
 from training.answers import run_networks, side_by_side
 from training.corpus import Corpus
 from training.evaluation import (
@@ -34,6 +35,12 @@ _TURNED_IMAGES = 300
 
 # Factors on a photograph's brightness, as another exposure would give.
 _BRIGHTNESS = (0.9, 1.0, 1.1)
+
+# Test pictures that are also looked at as another camera would have taken them: an AUC needs many.
+_RETAKEN_IMAGES = 2000
+
+# Draws how each of them is taken.
+_RETAKEN_SEED = 20261127
 
 # Malignant and benign images that a group must have to be measured: with fewer the interval says nothing.
 _LEAST_OF_A_SIDE = 10
@@ -78,6 +85,7 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
         result["refused_as_strange"] = float(strange.mean())
     result["turning"] = _turning(corpus, folders, stack, positions, log, turns=of_each)
     result["brightness"] = _brightness(corpus, folders, stack, positions, log, turns=of_each)
+    result["another_camera"] = _another_camera(corpus, folders, stack, positions, log, turns=of_each)
     return result
 
 
@@ -139,8 +147,7 @@ def _brightness(
 ) -> dict[str, Any]:
     """Measure how many decisions flip when the photograph, before any correction, is 10 % darker or brighter."""
     some = positions[:: max(len(positions) // _TURNED_IMAGES, 1)]
-    photographs = [decode(corpus.folder.read(corpus.samples[i])) for i in some]
-    read = [photograph.rgb for photograph in photographs if not isinstance(photograph, Rejection)]
+    read = list(_photographs(corpus, some).values())
     probabilities = []
     for factor in _BRIGHTNESS:
         squares = np.stack(
@@ -149,6 +156,31 @@ def _brightness(
         answers = run_networks(folders, squares, np.arange(len(squares)), turns=turns, log=log)
         probabilities.append(stack.probability(answers.class_logits))
     return {"images": len(read), "flips_at_half": flip_share(np.array(probabilities), 0.5)}
+
+
+def _another_camera(
+    corpus: Corpus, folders: Sequence[Path], stack: Stack, positions: Array, log: Log, *, turns: Sequence[int]
+) -> dict[str, Any]:
+    """Measure what is left of the AUC when each photograph is another camera's, and how many decisions flip."""
+    read = _photographs(corpus, positions[:: max(len(positions) // _RETAKEN_IMAGES, 1)])
+    rng = np.random.default_rng(_RETAKEN_SEED)
+    retaken = np.stack([normalise(from_another_camera(rgb, rng)).tensor for rgb in read.values()])
+    before = run_networks(folders, corpus.images.pixels, list(read), turns=turns, cache=corpus.cache, log=log)
+    after = run_networks(folders, retaken, range(len(retaken)), turns=turns, log=log)
+    probabilities = [stack.probability(answers.class_logits) for answers in (before, after)]
+    malignant = corpus.malignant[list(read)]
+    return {
+        "images": len(read),
+        "auc_before": _auc(probabilities[0], malignant)["auc"],
+        **_auc(probabilities[1], malignant),
+        "flips_at_half": flip_share(np.array(probabilities), 0.5),
+    }
+
+
+def _photographs(corpus: Corpus, positions: Array) -> dict[int, Array]:
+    """Decode images that can be decoded as they were uploaded, uint8 ``[h,w,3]`` by position."""
+    decoded = {int(i): decode(corpus.folder.read(corpus.samples[i])) for i in positions}
+    return {i: photograph.rgb for i, photograph in decoded.items() if not isinstance(photograph, Rejection)}
 
 
 def _auc(score: Array, malignant: Array) -> dict[str, float]:
