@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import cv2
 import numpy as np
+
+from services.preprocessor.imaging import normalise
 
 Pixels = np.ndarray[Any, Any]
 
@@ -40,3 +43,10 @@ def from_another_camera(rgb: Pixels, rng: np.random.Generator) -> Pixels:
     sharp = cv2.addWeighted(lit, 1.0 + _SHARPENED, smooth, -_SHARPENED, 0.0)
     _, packed = cv2.imencode(".jpg", sharp, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return np.asarray(cv2.imdecode(packed, cv2.IMREAD_UNCHANGED))
+
+
+def retaken(photographs: Iterable[tuple[int, Pixels]], seed: int) -> tuple[list[int], Pixels]:
+    """Return positions of photographs, and each as another camera's, prepared: uint8 ``[n,224,224,3]``."""
+    rng = np.random.default_rng(seed)
+    taken = {position: normalise(from_another_camera(rgb, rng)).tensor for position, rgb in photographs}
+    return list(taken), np.stack(list(taken.values()))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from services.preprocessor.imaging.decode import decode
+from services.preprocessor.imaging.outcomes import Rejection
 from training.datasets import DataFolder, PreparedImages, default_cache, open_folder, prepare_images
 from training.deduplication import Copy, clusters, find_copies, same_identifiers, superfluous
 from training.samples import Sample
@@ -51,6 +53,13 @@ class Corpus:
     def malignant(self) -> Array:
         """Whether each sample is malignant, bool ``[n]``."""
         return np.asarray(self.allowed[:, list(MALIGNANT_INDICES)].max(axis=1) > 0)
+
+    def photographs(self, positions: Array) -> Iterator[tuple[int, Array]]:
+        """Yield position and photograph before any correction, uint8 ``[h,w,3]``, of those that can be read."""
+        for i in positions:
+            photograph = decode(self.folder.read(self.samples[i]))
+            if not isinstance(photograph, Rejection):
+                yield int(i), photograph.rgb
 
     def positions(self, side: str) -> Array:
         """Return the positions of one side's samples."""

@@ -10,11 +10,9 @@ import cv2
 import numpy as np
 
 from services.preprocessor.imaging import normalise
-from services.preprocessor.imaging.decode import decode
-from services.preprocessor.imaging.outcomes import Rejection
-from services.stacker.out_of_distribution import familiarity_from
-from training.another_camera import from_another_camera
-from training.answers import run_networks, side_by_side
+from services.stacker.out_of_distribution import Familiarity, familiarity_from
+from training.another_camera import retaken
+from training.answers import Answers, run_networks, side_by_side
 from training.corpus import Corpus
 from training.evaluation import (
     auc_with_interval,
@@ -80,12 +78,12 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
     result["by_person"] = _by_group(people(samples), probability, malignant)
     result["reliability"] = reliability(probability, malignant)
     familiarity = familiarity_from(content.get("out_of_distribution"))
-    if familiarity is not None and answers.embedding is not None:
-        strange = familiarity.score(answers.embedding) > familiarity.threshold
-        result["refused_as_strange"] = float(strange.mean())
+    result |= _refused(familiarity, answers)
     result["turning"] = _turning(corpus, folders, stack, positions, log, turns=of_each)
     result["brightness"] = _brightness(corpus, folders, stack, positions, log, turns=of_each)
-    result["another_camera"] = _another_camera(corpus, folders, stack, positions, log, turns=of_each)
+    result["another_camera"] = _another_camera(
+        corpus, folders, stack, positions, log, turns=of_each, familiarity=familiarity
+    )
     return result
 
 
@@ -147,40 +145,51 @@ def _brightness(
 ) -> dict[str, Any]:
     """Measure how many decisions flip when the photograph, before any correction, is 10 % darker or brighter."""
     some = positions[:: max(len(positions) // _TURNED_IMAGES, 1)]
-    read = list(_photographs(corpus, some).values())
-    probabilities = []
-    for factor in _BRIGHTNESS:
-        squares = np.stack(
-            [normalise(np.asarray(cv2.convertScaleAbs(rgb, alpha=factor), np.uint8)).tensor for rgb in read]
-        )
-        answers = run_networks(folders, squares, np.arange(len(squares)), turns=turns, log=log)
-        probabilities.append(stack.probability(answers.class_logits))
-    return {"images": len(read), "flips_at_half": flip_share(np.array(probabilities), 0.5)}
+    squares = np.stack([_exposed(rgb) for _, rgb in corpus.photographs(some)], axis=1)
+    probabilities = [
+        stack.probability(run_networks(folders, exposed, range(len(exposed)), turns=turns, log=log).class_logits)
+        for exposed in squares
+    ]
+    return {"images": squares.shape[1], "flips_at_half": flip_share(np.array(probabilities), 0.5)}
+
+
+def _exposed(rgb: Array) -> Array:
+    """Prepare a photograph as darker and brighter ones are, uint8 ``[exposures,224,224,3]``."""
+    taken = [np.asarray(cv2.convertScaleAbs(rgb, alpha=factor), np.uint8) for factor in _BRIGHTNESS]
+    return np.stack([normalise(exposure).tensor for exposure in taken])
 
 
 def _another_camera(
-    corpus: Corpus, folders: Sequence[Path], stack: Stack, positions: Array, log: Log, *, turns: Sequence[int]
+    corpus: Corpus,
+    folders: Sequence[Path],
+    stack: Stack,
+    positions: Array,
+    log: Log,
+    *,
+    turns: Sequence[int],
+    familiarity: Familiarity | None,
 ) -> dict[str, Any]:
-    """Measure what is left of the AUC when each photograph is another camera's, and how many decisions flip."""
-    read = _photographs(corpus, positions[:: max(len(positions) // _RETAKEN_IMAGES, 1)])
-    rng = np.random.default_rng(_RETAKEN_SEED)
-    retaken = np.stack([normalise(from_another_camera(rgb, rng)).tensor for rgb in read.values()])
-    before = run_networks(folders, corpus.images.pixels, list(read), turns=turns, cache=corpus.cache, log=log)
-    after = run_networks(folders, retaken, range(len(retaken)), turns=turns, log=log)
+    """Measure what is left of the AUC when each photograph is another camera's, what flips, and what is refused."""
+    some = positions[:: max(len(positions) // _RETAKEN_IMAGES, 1)]
+    read, squares = retaken(corpus.photographs(some), _RETAKEN_SEED)
+    before = run_networks(folders, corpus.images.pixels, read, turns=turns, cache=corpus.cache, log=log)
+    after = run_networks(folders, squares, range(len(squares)), turns=turns, log=log)
     probabilities = [stack.probability(answers.class_logits) for answers in (before, after)]
-    malignant = corpus.malignant[list(read)]
+    malignant = corpus.malignant[read]
     return {
         "images": len(read),
         "auc_before": _auc(probabilities[0], malignant)["auc"],
         **_auc(probabilities[1], malignant),
         "flips_at_half": flip_share(np.array(probabilities), 0.5),
+        **_refused(familiarity, after),
     }
 
 
-def _photographs(corpus: Corpus, positions: Array) -> dict[int, Array]:
-    """Decode images that can be decoded as they were uploaded, uint8 ``[h,w,3]`` by position."""
-    decoded = {int(i): decode(corpus.folder.read(corpus.samples[i])) for i in positions}
-    return {i: photograph.rgb for i, photograph in decoded.items() if not isinstance(photograph, Rejection)}
+def _refused(familiarity: Familiarity | None, answers: Answers) -> dict[str, float]:
+    """Share of images taken for something other than a lesion, where that is judged at all."""
+    if familiarity is None or answers.embedding is None:
+        return {}
+    return {"refused_as_strange": float((familiarity.score(answers.embedding) > familiarity.threshold).mean())}
 
 
 def _auc(score: Array, malignant: Array) -> dict[str, float]:

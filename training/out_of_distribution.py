@@ -17,7 +17,7 @@ from services.stacker.out_of_distribution import familiarity_from
 
 Array = np.ndarray[Any, Any]
 
-# Share of validation pictures that may lie beyond the threshold.
+# Share of the lesions that set the threshold that may lie beyond it.
 REFUSED_SHARE = 0.01
 
 # scikit-learn's inverse strength of regularisation: of 0.001 to 0.1 the weakest left most room on both sides of the

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from services.analysis.results import NETWORKS
+from training.another_camera import retaken
 from training.answers import run_networks
 from training.corpus import Corpus
 from training.evaluation import auc_with_interval
@@ -26,6 +27,9 @@ Log = Callable[[str], None]
 # Pictures of lesions from each source that the out-of-distribution score is fitted on: a source of few pictures, as
 # that of the phone photographs, is no stranger than one of many.
 _STRANGENESS_IMAGES = 700
+
+# Draws how lesions are taken by another camera.
+_RETAKEN_SEED = 20261128
 
 # Validation pictures that decide at which size a network looks.
 _SIZE_IMAGES = 500
@@ -150,13 +154,7 @@ def fit_release(
     log(json.dumps(record))
     strange = familiarity
     if others is not None and answers.embedding is not None:
-        lesions = _of_every_source(corpus, corpus.positions("train"), _STRANGENESS_IMAGES)
-        # The embedding is the first network's, so it alone is asked.
-        known = run_networks(folders[:1], corpus.images.pixels, lesions, cache=corpus.cache, log=log).embedding
-        unlike = run_networks(folders[:1], others, np.arange(len(others)), log=log).embedding
-        assert known is not None
-        assert unlike is not None
-        strange = fit_familiarity(NETWORKS[0], known, unlike, answers.embedding)
+        strange = _fit_strangeness(corpus, folders[0], others, log)
     measured_on = f"validation side of the inner split, {len(validation)} images"
     return stack_json(
         stack,
@@ -166,6 +164,32 @@ def fit_release(
         test_time_augmentation=turns,
         out_of_distribution=strange,
         metrics={},
+    )
+
+
+def _fit_strangeness(corpus: Corpus, folder: Path, others: Array, log: Log) -> dict[str, Any]:
+    """Fit the out-of-distribution score on the first network's embedding.
+
+    Uploads are not what training images are: sharper, in another light, framed otherwise. So lesions are learnt as
+    they are and as another camera's, and the threshold is set by another camera's alone.
+    """
+    lesions = _of_every_source(corpus, corpus.positions("train"), _STRANGENESS_IMAGES)
+
+    def embedding(pixels: Array, positions: Array, cache: Path | None = None) -> Array:
+        found = run_networks([folder], pixels, positions, cache=cache, log=log).embedding
+        assert found is not None
+        return found
+
+    def embedding_retaken(positions: Array, seed: int) -> Array:
+        _, squares = retaken(corpus.photographs(positions), seed)
+        return embedding(squares, np.arange(len(squares)))
+
+    known = embedding(corpus.images.pixels, lesions, corpus.cache)
+    return fit_familiarity(
+        NETWORKS[0],
+        np.concatenate([known, embedding_retaken(lesions, _RETAKEN_SEED)]),
+        embedding(others, np.arange(len(others))),
+        embedding_retaken(corpus.positions("validation"), _RETAKEN_SEED + 1),
     )
 
 

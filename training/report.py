@@ -112,7 +112,13 @@ def markdown(measured: Mapping[str, Any]) -> str:
         ),
     ]
     if "refused_as_strange" in measured:
-        lines += ["", f"Refused as not a lesion: {_percent(measured['refused_as_strange'])} % of these images."]
+        lines += [
+            "",
+            (
+                f"Refused as not a lesion: {_percent(measured['refused_as_strange'])} % of these images,"
+                f" {_percent(retaken['refused_as_strange'])} % of another camera's."
+            ),
+        ]
     return "\n".join(lines) + "\n"
 
 
