@@ -7,12 +7,16 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 #: A contestant's turn: seconds it took.
 Turn = Callable[[], float]
 
 
 #: Seconds between two turns, in which the threads of the one before come to rest.
 REST_S = 0.2
+#: Draws who follows whom. While the order only rotated, two names of one engine were up to a third apart.
+_ORDER_SEED = 20261127
 
 
 def timed(function: Callable[[], object]) -> Turn:
@@ -43,17 +47,17 @@ def warmed(turn: Turn) -> Turn:
 def in_turns(contestants: Mapping[str, Turn], rounds: int) -> dict[str, float]:
     """Median seconds of each contestant, after one turn that does not count.
 
-    Each round has the contestants in another order, so that nobody always follows the one that heats the caches. Before
-    each turn all rest: the threads of TensorFlow and ONNX Runtime go on spinning on the cores after their work is done,
-    and who came next paid for it with up to twice the time.
+    Each round has the contestants in an order drawn anew, so that nobody always follows the one that heats the caches.
+    Before each turn all rest: the threads of TensorFlow and ONNX Runtime go on spinning on the cores after their work
+    is done, and who came next paid for it with up to twice the time.
     """
     names = list(contestants)
     for name in names:
         contestants[name]()
     taken: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds):
-        shift = number % len(names)
-        for name in names[shift:] + names[:shift]:
+    order = np.random.default_rng(_ORDER_SEED)
+    for _ in range(rounds):
+        for name in order.permutation(names).tolist():
             time.sleep(REST_S)
             taken[name].append(contestants[name]())
     return {name: statistics.median(seconds) for name, seconds in taken.items()}

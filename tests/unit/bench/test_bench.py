@@ -15,15 +15,18 @@ from bench.model import Arrangement, Costs, simulate
 COSTS = Costs(gateway=0.01, preprocessor=0.03, stacker=0.01, networks=(0.05, 0.045, 0.01, 0.01), other=0.005)
 
 
-def test_everybody_has_as_many_turns_and_nobody_always_the_first():
+def test_everybody_has_as_many_turns_and_nobody_always_the_same_before_it():
     order = []
 
     def turn(name, seconds):
         return lambda: order.append(name) or seconds
 
-    medians = in_turns({"a": turn("a", 1.0), "b": turn("b", 2.0)}, rounds=4)
-    assert medians == {"a": 1.0, "b": 2.0}
-    assert order == ["a", "b", *["a", "b"], *["b", "a"], *["a", "b"], *["b", "a"]]
+    medians = in_turns({"a": turn("a", 1.0), "b": turn("b", 2.0), "c": turn("c", 3.0)}, rounds=8)
+    assert medians == {"a": 1.0, "b": 2.0, "c": 3.0}
+    rounds = list(zip(*[iter(order)] * 3, strict=True))
+    assert all(sorted(names) == ["a", "b", "c"] for names in rounds)
+    before = {pair for names in rounds for pair in itertools.pairwise(names)}
+    assert before == set(itertools.permutations("abc", 2))
 
 
 def test_a_quantile_is_a_value_that_was_measured():
