@@ -82,7 +82,13 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
     result["turning"] = _turning(corpus, folders, stack, positions, log, turns=of_each)
     result["brightness"] = _brightness(corpus, folders, stack, positions, log, turns=of_each)
     result["another_camera"] = _another_camera(
-        corpus, folders, stack, positions, log, turns=of_each, familiarity=familiarity
+        corpus,
+        folders,
+        stack,
+        dict(zip(positions, probability, strict=True)),
+        log,
+        turns=of_each,
+        familiarity=familiarity,
     )
     return result
 
@@ -163,25 +169,27 @@ def _another_camera(
     corpus: Corpus,
     folders: Sequence[Path],
     stack: Stack,
-    positions: Array,
+    answered: Mapping[int, float],
     log: Log,
     *,
     turns: Sequence[int],
     familiarity: Familiarity | None,
 ) -> dict[str, Any]:
-    """Measure what is left of the AUC when each photograph is another camera's, what flips, and what is refused."""
-    some = positions[:: max(len(positions) // _RETAKEN_IMAGES, 1)]
+    """Measure what is left of the AUC when each photograph is another camera's, what flips, and what is refused.
+
+    ``answered`` are the probabilities of the photographs as they are, by position.
+    """
+    some = np.array(list(answered))[:: max(len(answered) // _RETAKEN_IMAGES, 1)]
     read, squares = retaken(corpus.photographs(some), _RETAKEN_SEED)
-    before = run_networks(folders, corpus.images.pixels, read, turns=turns, cache=corpus.cache, log=log)
-    after = run_networks(folders, squares, range(len(squares)), turns=turns, log=log)
-    probabilities = [stack.probability(answers.class_logits) for answers in (before, after)]
+    answers = run_networks(folders, squares, range(len(squares)), turns=turns, log=log)
+    before, after = np.array([answered[i] for i in read]), stack.probability(answers.class_logits)
     malignant = corpus.malignant[read]
     return {
         "images": len(read),
-        "auc_before": _auc(probabilities[0], malignant)["auc"],
-        **_auc(probabilities[1], malignant),
-        "flips_at_half": flip_share(np.array(probabilities), 0.5),
-        **_refused(familiarity, after),
+        "auc_before": _auc(before, malignant)["auc"],
+        **_auc(after, malignant),
+        "flips_at_half": flip_share(np.array([before, after]), 0.5),
+        **_refused(familiarity, answers),
     }
 
 
