@@ -349,14 +349,14 @@ def _run_phase(
     teachers = None
     if recipe.teachers:
         size = recipe.teacher_size_px or phase.size_px
-        teachers = Teachers(recipe.teachers, runs, size, data, recipe.batch)
+        teachers = Teachers(recipe.teachers, runs, size, data, recipe.batch, student_size_px=phase.size_px)
     student, hint_weights = network.classifier, []
     losses: list[Any] = [
         DiagnosisLoss(recipe.label_smoothing, recipe.binary_weight, recipe.teacher_weight, recipe.agreement_weight)
     ]
     if teachers is not None and recipe.feature_weight:
         hint = hint_layer(teachers.features)
-        student = student_of(network.classifier, hint)
+        student = student_of(network, hint)
         hint_weights, losses = hint.weights, [*losses, HintLoss()]
         for variable, value in zip(hint_weights, hints or hint.get_weights(), strict=True):
             variable.assign(value)

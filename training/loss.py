@@ -64,8 +64,8 @@ class DiagnosisLoss(keras.losses.Loss):  # type: ignore[misc]
 
 
 class HintLoss(keras.losses.Loss):  # type: ignore[misc]
-    """Mean squared distance of the features told ``[n,d]`` from the teachers': 1 for a student that knows nothing."""
+    """Mean squared distance of the features told ``[n,h,w,d]`` from the teachers': 1 for one that knows nothing."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the distance per row ``[n]``."""
-        return keras.ops.mean(keras.ops.square(keras.ops.cast(y_true, "float32") - y_pred), axis=-1)
+        return keras.ops.mean(keras.ops.square(keras.ops.cast(y_true, "float32") - y_pred), axis=(1, 2, 3))

@@ -40,7 +40,7 @@ class Recipe:
         teacher_weight: share of the loss that the teachers' answers have, 0–1.
         teacher_size_px: picture size at which the teachers look, a multiple of 32 and no smaller than the student's;
             ``None`` for the student's.
-        feature_weight: weight of learning the teachers' pooled features, too, see :mod:`training.teaching`; 0 leaves
+        feature_weight: weight of learning the teachers' last features, too, see :mod:`training.teaching`; 0 leaves
             it out. The distance is a mean over about a thousand features, so weights are large.
         agreement_weight: weight of the divergence between the answers to two variations of one picture, see
             :mod:`training.loss`; a batch then has half as many pictures, each twice. 0 leaves it out.

@@ -1,7 +1,8 @@
-"""Everything the gateway does with the bytes of a photograph, in a cell: `services/preprocessor/cell`.
+"""What the gateway does with the bytes of a photograph, in a cell (`services/preprocessor/cell`) but for plain JPEGs.
 
 Two cells: one for what only cuts headers (JPEG, PNG, WebP), one for what has to be decoded. So files that take long to
-decode wait for one another and for nobody else, and at most one large picture is in memory.
+decode wait for one another and for nobody else, and at most one large picture is in memory. A JPEG that only Python
+code looks at needs no cell, whose fork costs twelve times the work: docs/adr/0018.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 from PIL import Image
 
-from services.gateway.metadata import without_metadata
+from services.gateway.metadata import is_plain_jpeg, without_metadata
 from services.preprocessor.cell import Cell, CellDeath
 from services.preprocessor.confined import UNDECODABLE, DamagedAnswerError, rejection_from, told
 from services.preprocessor.imaging import Rejection, sniff
@@ -42,6 +43,8 @@ def clean_confined(data: bytes) -> bytes | Rejection:
     decoder = recognise(data)
     if isinstance(decoder, Rejection):
         return decoder
+    if is_plain_jpeg(data):
+        return _clean(data)
     answer = _cell(decoder not in _CUT).run(data, {"do": "clean"})
     if isinstance(answer, CellDeath):
         return UNDECODABLE

@@ -5,6 +5,7 @@ profile the numbers of its transformation. So the network sees the same through 
 nothing tells who took the photograph, where, when and with what.
 """
 
+from services.gateway.metadata.jpeg import is_plain_jpeg
 from services.gateway.metadata.strip import without_metadata
 
-__all__ = ["without_metadata"]
+__all__ = ["is_plain_jpeg", "without_metadata"]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import resource
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 
+import psutil
 import pytest
 
 from services.gateway.confined import clean_confined
+from services.preprocessor.cell import Cell
 from services.preprocessor.cell.cell import MEMORY_BYTES
 from services.preprocessor.confined import prepare_confined
 from services.preprocessor.imaging import PreparedLesion, Rejection
@@ -43,6 +46,24 @@ def test_a_bomb_is_refused_or_harmless_within_the_limits(what, process_of_its_ow
     assert largest < MEMORY_BYTES + (128 << 20), "limit and shared libraries"
 
 
+def photographs_and_cells():
+    """Runs in a process that has cleaned nothing before: how many children it has after a plain JPEG, and a PNG."""
+    plain = clean_confined(photograph())
+    before = len(psutil.Process().children())
+    other = clean_confined(hostile.small("PNG"))
+    return plain, before, other, len(psutil.Process().children())
+
+
+def test_a_plain_jpeg_needs_no_cell_and_gives_what_a_cell_gives():
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        plain, before, other, after = pool.submit(photographs_and_cells).result()
+
+    assert (before, after) == (0, 1)
+    assert isinstance(other, bytes)
+    with closing(Cell("services.gateway.confined:inside")) as cell:
+        assert cell.run(photograph(), {"do": "clean"}).body == plain
+
+
 @pytest.mark.parametrize("what", CHIMERAS)
 def test_of_a_chimera_nothing_but_the_picture_is_kept(what, upload, client, blobs_stored):
     data, taken = CHIMERAS[what]
@@ -62,6 +83,8 @@ def test_of_a_chimera_nothing_but_the_picture_is_kept(what, upload, client, blob
         assert not any(payload in content for content in [*stored, shown.data])
 
 
+# Pillow warns of it, and here warnings are errors.
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
 @pytest.mark.parametrize("what", hostile.malformed_exif())
 def test_malformed_exif_costs_nobody_the_photograph(what, upload):
     assert upload(hostile.malformed_exif()[what]).status_code == 202

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from services.gateway.metadata import without_metadata
-from services.gateway.metadata.colour_profile import anonymous_profile
+from services.gateway.metadata import is_plain_jpeg, without_metadata
+from services.gateway.metadata.colour_profile import anonymous_profile, says_srgb
 from services.preprocessor.imaging import ImageHeader, PreparedLesion, Rejection, prepare_lesion, sniff
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.srgb import to_srgb
@@ -217,9 +217,73 @@ def test_a_wide_gamut_photograph_keeps_its_colours_but_not_its_device(kind):
         assert secret not in (after.profile or b"")
 
 
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def named(value, *, before=b""):
+    """A profile with no tag but its name."""
+    tags = [(b"desc", value), *([(b"dscm", before)] if before else [])]
+    table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
+    for name, content in tags:
+        table += struct.pack(">4sII", name, start + len(data), len(content))
+        data += content
+    header = SRGB[:16] + b"RGB " + SRGB[20:128]
+    return header + struct.pack(">I", len(tags)) + table + data
+
+
+def described(text):
+    return b"desc" + bytes(4) + struct.pack(">I", len(text) + 1) + text.encode() + bytes(80)
+
+
+def in_languages(*texts):
+    start = 16 + 12 * len(texts)
+    records, strings = b"", b""
+    for number, text in enumerate(texts):
+        coded = text.encode("utf-16-be")
+        records += struct.pack(">2s2sII", b"en", b"A%c" % (65 + number), len(coded), start + len(strings))
+        strings += coded
+    return b"mluc" + bytes(4) + struct.pack(">II", len(texts), 12) + records + strings
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        SRGB,
+        named(described("sRGB IEC61966-2.1")),
+        named(in_languages("sRGB")),
+        named(in_languages("sRGB", "Farbraum sRGB"), before=in_languages("sRGB-Profil")),
+    ],
+)
+def test_what_calls_itself_srgb_is_known_without_a_library_and_is_so_to_the_library(profile):
+    assert says_srgb(profile)
+    opened = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
+    assert opened.xcolor_space == "RGB "
+    assert "sRGB" in opened.profile_description
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        wide_gamut_profile(),
+        named(described("Display P3")),
+        named(in_languages("sRGB", "Display P3")),
+        named(described("sRGB"), before=in_languages("Display P3")),
+        named(described("sRGB")).replace(b"RGB ", b"GRAY", 1),
+        named(b"mluc" + bytes(4) + struct.pack(">II", 1 << 30, 12) + bytes(40)),
+        named(b"mluc" + bytes(4) + struct.pack(">II", 1, 1 << 30) + bytes(40)),
+        named(b"text" + bytes(4) + b"sRGB"),
+        named(b""),
+        SRGB[:128],
+        SRGB[:140],
+        b"sRGB",
+    ],
+)
+def test_what_does_not_say_plainly_that_it_is_srgb_is_for_the_library(profile):
+    assert not says_srgb(profile)
+
+
 def test_a_profile_that_imaging_ignores_is_not_kept():
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    assert anonymous_profile(srgb) is None
+    assert anonymous_profile(SRGB) is None
     assert anonymous_profile(b"damaged") is None
     assert anonymous_profile(None) is None
 
@@ -240,6 +304,58 @@ def test_the_networks_see_the_same_tensor(kind):
     assert isinstance(before, PreparedLesion)
     assert isinstance(after, PreparedLesion)
     np.testing.assert_array_equal(before.tensor, after.tensor)
+
+
+# --- what needs no cell ----------------------------------------------------------------------------------------
+
+
+def test_a_photograph_as_most_programs_write_it_is_plain():
+    for options in (
+        {},
+        {"progressive": True},
+        {"exif": b""},
+        {"comment": b"SECRET"},
+        {"xmp": b"<x:xmpmeta/>"},
+        {"icc_profile": SRGB},
+    ):
+        assert is_plain_jpeg(saved("JPEG", 6, **options)), options
+        assert is_plain_jpeg(clean(saved("JPEG", 6, **options))), options
+
+
+def segment(marker, content):
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+def exif(tags, order="<", offset=8):
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", offset)
+    return segment(0xE1, b"Exif\0\0" + head + struct.pack(f"{order}H", tags) + bytes(12 * tags + 4))
+
+
+BARE = saved("JPEG", exif=b"")
+NOT_PLAIN = {
+    "a colour profile": saved("JPEG", icc_profile=wide_gamut_profile()),
+    "two colour profiles": saved("JPEG", icc_profile=SRGB + bytes(65_519)),
+    "further images": BARE[:2] + segment(0xE2, b"MPF\0") + BARE[2:],
+    "a thousand segments": BARE[:2] + segment(0xEF, b"") * 1000 + BARE[2:],
+    "bytes between segments": BARE[:2] + b"between" + BARE[2:],
+    "fill bytes": BARE[:2] + b"\xff\xff" + BARE[2:],
+    "no end": BARE[:-2],
+    "cut in its headers": BARE[:40],
+    "no beginning of EXIF": BARE[:2] + segment(0xE1, b"Exif\0\0") + BARE[2:],
+    "EXIF of nothing known": BARE[:2] + segment(0xE1, b"Exif\0\0II+\0" + bytes(20)) + BARE[2:],
+    "EXIF that points behind its end": BARE[:2] + exif(1, offset=9_999) + BARE[2:],
+    "EXIF of thousands of tags": BARE[:2] + exif(5_000) + BARE[2:],
+    "EXIF of thousands of tags, Motorola's order": BARE[:2] + exif(5_000, ">") + BARE[2:],
+    "two EXIF blocks": BARE[:2] + exif(1) + exif(1) + BARE[2:],
+    "PNG": saved("PNG"),
+}
+
+
+@pytest.mark.parametrize("what", NOT_PLAIN)
+def test_what_could_take_long_or_needs_a_library_in_c_is_not_plain(what):
+    assert is_plain_jpeg(BARE)
+    assert is_plain_jpeg(BARE[:2] + exif(12) + BARE[2:])
+    assert not is_plain_jpeg(NOT_PLAIN[what])
 
 
 # --- damage ----------------------------------------------------------------------------------------------------

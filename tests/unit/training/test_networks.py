@@ -242,7 +242,7 @@ from training.finetuning import TrainingData, train_network
 from training.loss import HintLoss
 from training.networks import build_network, load_weights, save_weights, weights_by_position
 from training.recipe import Phase, Recipe
-from training.teaching import Teachers
+from training.teaching import Teachers, shares_of_cells
 runs = Path({str(tmp_path)!r})
 keras.utils.set_random_seed(1)
 save_weights(runs / "densenet121" / "weights.npz", weights_by_position(build_network("densenet121", 64)))
@@ -251,11 +251,16 @@ pixels = rng.integers(0, 256, (48, 224, 224, 3), dtype=np.uint8)
 allowed = np.eye(7, dtype="float32")[rng.integers(0, 7, 48)]
 data = TrainingData(pixels, allowed, np.full(40, 1 / 40), np.arange(40), np.arange(40, 48))
 
-# They look at their own size, and what they tell has one scale.
-teachers = Teachers(["densenet121"], runs, 64, data, 8)
-soft, features = teachers.answers(pixels[:8, 80:144, 80:144])
-assert soft.shape == (8, 7) and np.allclose(soft.sum(axis=1), 1) and features.shape == (8, teachers.features)
-assert np.allclose(HintLoss().call(features, 0 * features), (features**2).mean(axis=1), rtol=1e-5)
+# They look at their own size, and what they tell has one scale and the student's cells: here 2 x 2 and 1 of them.
+shown = pixels[:8, 80:144, 80:144]
+soft, features = Teachers(["densenet121"], runs, 64, data, 8, student_size_px=64).answers(shown)
+assert soft.shape == (8, 7) and np.allclose(soft.sum(axis=1), 1) and features.shape == (8, 2, 2, 1024)
+assert len({{round(float(cell), 4) for cell in features[0, :, :, :].mean(axis=-1).ravel()}}) == 4
+_, whole = Teachers(["densenet121"], runs, 64, data, 8, student_size_px=32).answers(shown)
+mean = features.mean(axis=(1, 2), keepdims=True)
+assert np.allclose(whole / whole.std(), mean / mean.std(), atol=1e-3)
+assert np.allclose(HintLoss().call(features, 0 * features), (features**2).mean(axis=(1, 2, 3)), rtol=1e-5)
+assert np.allclose(shares_of_cells(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]])
 
 def trained(**different):
     recipe = Recipe(
