@@ -20,6 +20,10 @@ from serving.embedded.loading import load
 from serving.embedded.precision import Precision, sources
 from serving.embedded.versions import Network, Policy, open_network
 
+#: Pairs of images after which a network is compiled for two at once: a thousand photographs, for these networks are
+#: loaded for a folder and not for days.
+_PAIRS_PAY_AFTER = 1_000
+
 #: Requests of one network that may wait: those of the one ask_all under way.
 _QUEUE = 1
 
@@ -33,10 +37,12 @@ class LocalEnsemble:
         versions: Mapping[str, int] | None = None,
         precision: str = Precision.F32,
         calibrated: Path | None = None,
+        pairs_after: int = _PAIRS_PAY_AFTER,
     ) -> None:
         """`versions`: network name → version, in the order of the answers; the newest of each network when not given.
 
         `precision` and `calibrated`, the folder that `lesionlens calibrate` wrote: see `serving.embedded.precision`.
+        `pairs_after`: see `serving.embedded.engine`.
 
         Raises SettingsError for a folder or version that is not there or cannot be served, or a precision that is not
         offered.
@@ -49,7 +55,7 @@ class LocalEnsemble:
         arrangement = arrange(cores, len(self._networks))
         self._lanes = Lanes(arrangement.lanes, _QUEUE)
         find = sources(Precision(precision), calibrated, folder)
-        load(self._networks, arrangement.threads, cores, is_stopping=lambda: False, find=find)
+        load(self._networks, arrangement.threads, cores, is_stopping=lambda: False, find=find, pairs_after=pairs_after)
         self._threads = futures.ThreadPoolExecutor(len(self._networks), "network")
 
     def ask_all(
@@ -73,9 +79,16 @@ class LocalEnsemble:
         """Which networks are loaded: all."""
         return {network.name: True for network in self._networks}
 
+    def settle(self) -> None:
+        """Wait until nothing is being prepared any more: for whoever measures."""
+        for network in self._networks:
+            for engine in network.engines.values():
+                engine.settle()
+
     def close(self) -> None:
         """End the threads and let the networks go."""
         self._threads.shutdown()
+        self.settle()
         self._networks.clear()
 
     def __enter__(self) -> Self:

@@ -8,8 +8,8 @@ from serving.embedded.shrinking import split_shrinkings
 from serving.embedded.simplification import simplify
 
 
-def read_graph(core: openvino.Core, source: Source) -> openvino.Model:
-    """The network for one image, in 8 bits where `source` says so, without steps that change no number.
+def read_graph(core: openvino.Core, source: Source, images: int = 1) -> openvino.Model:
+    """The network for so many images at once, in 8 bits where `source` says so, without steps that change no number.
 
     Raises:
         RuntimeError: OpenVINO cannot read it.
@@ -17,7 +17,7 @@ def read_graph(core: openvino.Core, source: Source) -> openvino.Model:
     """
     graph = core.read_model(source.file)
     image_shape = list(graph.inputs[0].get_partial_shape())[1:]
-    graph.reshape([1, *(dimension.get_length() for dimension in image_shape)])
+    graph.reshape([images, *(dimension.get_length() for dimension in image_shape)])
     quantise(graph, source.ranges)  # before anything else: ranges name convolutions by their order
     simplify(graph)
     split_shrinkings(graph)

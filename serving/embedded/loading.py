@@ -9,7 +9,7 @@ from pathlib import Path
 
 import openvino
 
-from serving.embedded.engine import Engine
+from serving.embedded.engine import PAIRS_PAY_AFTER, Engine
 from serving.embedded.precision import Source
 from serving.embedded.versions import Network
 
@@ -22,10 +22,13 @@ def load(
     cores: int,
     is_stopping: Callable[[], bool],
     find: Callable[[str, int, Path], Source] | None = None,
+    *,
+    pairs_after: int = PAIRS_PAY_AFTER,
 ) -> None:
     """Compile and warm up every version, `cores` networks at once: compiling one keeps about one core busy.
 
     `find` tells where a version is read from when it is not computed in f32: (network, version, folder) → Source.
+    `pairs_after`: how many pairs of images a network has seen when it is compiled for pairs, too.
 
     Begins no further network once `is_stopping`. Raises SettingsError for a model that cannot be served.
     """
@@ -36,7 +39,13 @@ def load(
             return
         network.load(
             lambda name, version, folder: Engine(
-                name, version, folder, core, threads, source=find(name, version, folder) if find else None
+                name,
+                version,
+                folder,
+                core,
+                threads,
+                source=find(name, version, folder) if find else None,
+                pairs_after=pairs_after,
             )
         )
         log.info("%s: versions %s, labels %s", network.name, network.versions, network.labels)
