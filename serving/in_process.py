@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from serving.answers import EVERYTHING, NETWORKS, NetworkAnswer, NetworkFailure, longest_first, read_answer
 from serving.embedded.engine import arrange, usable_cores
-from serving.embedded.lanes import Admission, Lanes
+from serving.embedded.lanes import Lanes, Unanswered
 from serving.embedded.loading import load
 from serving.embedded.precision import Precision, sources
 from serving.embedded.versions import Network, Policy, open_network
@@ -105,8 +105,7 @@ class LocalEnsemble:
         def in_time() -> bool:
             return time.monotonic() < end
 
-        with self._lanes.enter(engine.name, engine.expected_s * len(tensor), in_time) as admission:
-            outputs = engine.infer(tensor, in_time) if admission is Admission.ADMITTED else {}
-        if not outputs:
+        outputs = self._lanes.run(engine, tensor, in_time)
+        if isinstance(outputs, Unanswered):
             return NetworkFailure(engine.name, "DEADLINE_EXCEEDED", f"{engine.name} was not done by the deadline")
         return read_answer(engine.name, engine.version, outputs, len(tensor))

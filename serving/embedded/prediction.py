@@ -12,8 +12,7 @@ import grpc
 from numpy.typing import NDArray
 
 from serving.embedded.engine import DEFAULT_SIGNATURE, Engine
-from serving.embedded.lanes import Admission, Lanes
-from serving.embedded.metrics import INFERENCE_SECONDS
+from serving.embedded.lanes import Lanes, Outputs, Unanswered
 from serving.embedded.replies import handler
 from serving.embedded.versions import Catalogue, Refusal
 from serving.tensors import TensorRefusal, to_proto_values
@@ -98,20 +97,14 @@ class PredictionService:
         response.metadata[_SIGNATURE_DEF].Pack(signatures)
         return response
 
-    def _infer(
-        self, engine: Engine, images: NDArray[Any], context: grpc.ServicerContext
-    ) -> dict[str, NDArray[Any]] | Refusal:
+    def _infer(self, engine: Engine, images: NDArray[Any], context: grpc.ServicerContext) -> Outputs | Refusal:
         is_wanted: Callable[[], bool] = context.is_active  # False once cancelled, or when the deadline has passed
         if not context.add_callback(self._lanes.wake):
             return _gone(context)
-        with self._lanes.enter(engine.name, engine.expected_s * len(images), is_wanted) as admission:
-            if admission is Admission.FULL:
-                return Refusal("RESOURCE_EXHAUSTED", f"too many requests wait for {engine.name} already")
-            if admission is Admission.GONE:
-                return _gone(context)
-            with INFERENCE_SECONDS.labels(engine.name).time():
-                outputs = engine.infer(images, is_wanted)
-        return outputs or _gone(context)
+        outcome = self._lanes.run(engine, images, is_wanted)
+        if outcome is Unanswered.FULL:
+            return Refusal("RESOURCE_EXHAUSTED", f"too many requests wait for {engine.name} already")
+        return _gone(context) if isinstance(outcome, Unanswered) else outcome
 
 
 def _gone(context: grpc.ServicerContext) -> Refusal:

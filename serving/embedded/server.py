@@ -30,6 +30,7 @@ from serving.client import MAX_MESSAGE_BYTES
 from serving.embedded.engine import arrange, usable_cores
 from serving.embedded.lanes import Lanes
 from serving.embedded.loading import load
+from serving.embedded.metrics import INFERENCE_SECONDS
 from serving.embedded.model import ModelService
 from serving.embedded.precision import Precision, sources
 from serving.embedded.prediction import PredictionService
@@ -128,7 +129,7 @@ def serve(options: Options, stop: threading.Event) -> None:
     networks = {name: _open(name, options) for name in names}
     find = sources(options.precision, options.calibrated, options.models)
     arrangement = arrange(options.cores, len(networks))
-    lanes = Lanes(arrangement.lanes, options.queue)
+    lanes = Lanes(arrangement.lanes, options.queue, _count_seconds)
     endpoints = [
         Endpoint(options.host, port, [networks[name] for name in group], lanes, options.queue)
         for port, group in options.endpoints.items()
@@ -155,6 +156,10 @@ def serve(options: Options, stop: threading.Event) -> None:
         for ended in [endpoint.stop() for endpoint in endpoints]:
             ended.wait()
         log.info("stopped")
+
+
+def _count_seconds(network: str, seconds: float) -> None:
+    INFERENCE_SECONDS.labels(network).observe(seconds)
 
 
 def _open(name: str, options: Options) -> Network:
