@@ -96,6 +96,9 @@ class Stacker:
             self._record(lease, outcome)
         finally:
             self._count_calls(outcome)
+            # Whatever the answer is; and nobody waits for it.
+            for one in seen:
+                self._watch_answers(one.answers)
         self._count(lease, outcome, stage)
         if self.shadow is not None and isinstance(outcome, Result):
             self.shadow.show(seen[0], outcome)
@@ -108,7 +111,6 @@ class Stacker:
 
         def watch(looked_at: NDArray[np.uint8], answers: Sequence[NetworkAnswer]) -> None:
             seen.append(Seen(looked_at, tuple(answers)))
-            self._watch_answers(answers)
 
         return look(
             tensor,
