@@ -83,7 +83,8 @@ def make_plan(settings: Settings, data_folder: Path, environ: Mapping[str, str])
     if not settings.secret_key:
         environment["SECRET_KEY"] = _kept_secret(data_folder / "secret_key")
     missing = [name for name, address in settings.serving_addresses().items() if not address]
-    valkey_port, *network_ports = free_ports(1 + len(missing))
+    # The gateway's port is free as well until the gateway, which starts last, takes it.
+    valkey_port, *network_ports = free_ports(1 + len(missing), besides=(settings.port,))
 
     servers: list[Program] = []
     postgres = None

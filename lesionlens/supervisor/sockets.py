@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
@@ -15,13 +16,14 @@ LOOPBACK = "127.0.0.1"
 LONGEST_SOCKET_PATH = 103
 
 
-def free_ports(count: int) -> list[int]:
-    """TCP ports of the loopback interface that are free now, all different."""
+def free_ports(count: int, besides: Collection[int] = ()) -> list[int]:
+    """TCP ports of the loopback interface that are free now, all different, none of them in `besides`."""
     with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        probes = [held.enter_context(socket.socket()) for _ in range(count + len(besides))]
         for probe in probes:
             probe.bind((LOOPBACK, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+        found = [int(probe.getsockname()[1]) for probe in probes]
+    return [port for port in found if port not in besides][:count]
 
 
 def why_not_listen(host: str, port: int) -> str | None:

@@ -20,6 +20,21 @@ def test_free_ports_are_all_different_and_free() -> None:
     assert all(why_not_listen("127.0.0.1", port) is None for port in ports)
 
 
+def test_a_port_that_somebody_will_take_is_not_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = iter((51_797, 40_001, 40_002))
+
+    class Offered(socket.socket):
+        def bind(self, address: object) -> None:
+            self.port = next(offered)
+
+        def getsockname(self) -> tuple[str, int]:
+            return "127.0.0.1", self.port
+
+    monkeypatch.setattr(socket, "socket", Offered)
+
+    assert free_ports(2, besides=(51_797,)) == [40_001, 40_002]
+
+
 def test_a_taken_port_is_found_out() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
