@@ -2,7 +2,7 @@
 
 Two cells: one for what only cuts headers (JPEG, PNG, WebP), one for what has to be decoded. So files that take long to
 decode wait for one another and for nobody else, and at most one large picture is in memory. A JPEG that only Python
-code looks at needs no cell, whose fork costs twelve times the work: docs/adr/0018.
+code looks at needs no cell, whose fork costs thirty times the work: docs/adr/0018.
 """
 
 from __future__ import annotations
