@@ -49,7 +49,7 @@ MAX_BANDS_CHANGED: Final = 0.01
 #: Images of the validation side that int8's ranges are taken from; nncf's own default.
 CALIBRATION_IMAGES: Final = 300
 #: Share of a network's multiply-adds that int8 leaves wide, see `worst_first`: tried one after another.
-WIDE_SHARES: Final = (0.0, 0.25)
+WIDE_SHARES: Final = (0.0, 0.1, 0.25)
 #: What is compared by itself: the first convolutions, on a few images. Pictures are large there and channels few; in
 #: DenseNet121 the ninety others make a fifth of the noise together, and each takes a second to compile.
 _COMPARED_CONVOLUTIONS: Final = 32
@@ -193,7 +193,7 @@ class _Judge:
     def quickest(self, ladders: Mapping[str, Sequence[Variant]]) -> tuple[dict[str, Variant], Cost, Cost]:
         """The quickest mixture that passes, what it costs, and what the first variants of all would have cost.
 
-        Every mixture is looked at, the quickest first; four variants of four networks make 256. The last variants are
+        Every mixture is looked at, the quickest first; five variants of four networks make 625. The last variants are
         f32, so one passes.
         """
         mixtures = [dict(zip(ladders, chosen, strict=True)) for chosen in itertools.product(*ladders.values())]
