@@ -184,7 +184,8 @@ def test_a_pair_goes_on_while_one_of_both_is_wanted(runner):
     wanted.clear()
     network.end.set()
     assert stays.result(PATIENCE_S)["logit"].tolist() == [20]
-    assert leaves.done() or leaves.result(PATIENCE_S)
+    assert leaves.result(PATIENCE_S)["logit"].tolist() == [10]
+    assert network.seen == [[1, 2]]
 
 
 @one_lane
