@@ -20,8 +20,8 @@ from serving.embedded.loading import load
 from serving.embedded.precision import Precision, sources
 from serving.embedded.versions import Network, Policy, open_network
 
-#: Pairs of images after which a network is compiled for two at once: a thousand photographs, for these networks are
-#: loaded for a folder and not for days.
+#: Pairs of images after which a network is compiled for two at once: a thousand photographs for the DenseNets, which
+#: look twice. These networks are loaded for a folder and not for days.
 _PAIRS_PAY_AFTER = 1_000
 
 #: Requests of one network that may wait: those of the one ask_all under way.

@@ -20,6 +20,9 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 OWN_MAPPING_BYTES = 4 << 20
 #: Bytes that may lie unused at the end of a heap.
 KEPT_BYTES = 16 << 20
+#: Bytes from which a hole in the heap is worth closing; the smallest that a picture or a row of sums is put into.
+_HOLE_BYTES = 16 << 10
+_LARGEST_HOLE_BYTES = 4 << 20
 
 
 def keep_freed_memory(
@@ -46,11 +49,6 @@ def give_back_unused() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-#: Bytes from which a hole in the heap is worth closing; the smallest that a picture or a row of sums is put into.
-_HOLE_BYTES = 16 << 10
-_LARGEST_HOLE_BYTES = 4 << 20
 
 
 def close_holes() -> int:

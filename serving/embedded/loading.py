@@ -1,6 +1,5 @@
 """From folders to networks that are warm."""
 
-import ctypes
 import gc
 import logging
 from collections.abc import Callable, Collection
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import openvino
 
+from services.analysis.allocator import give_back_unused
 from serving.embedded.engine import PAIRS_PAY_AFTER, Engine
 from serving.embedded.precision import Source
 from serving.embedded.versions import Network
@@ -53,15 +53,6 @@ def load(
     with futures.ThreadPoolExecutor(cores, "load") as loaders:
         for loaded in [loaders.submit(load_one, network) for network in networks]:
             loaded.result()
-    _return_memory()
-
-
-def _return_memory() -> None:
-    """Give what loading left over back to the operating system: the parsed graphs, a quarter of the process.
-
-    Python and OpenVINO have freed it, but glibc keeps it; other C libraries have no such call and need none.
-    """
+    # What loading left over goes back to the operating system: the parsed graphs, a quarter of the process.
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    give_back_unused()
