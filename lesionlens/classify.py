@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.outcomes import Classified
-from services.analysis.results import Reason, Result
+from services.analysis.results import Reason
 from services.analysis.states import AnalysisState
-from services.preprocessor.imaging import PreparedLesion, Rejection, prepare_lesion
+from services.preprocessor.imaging import Rejection, prepare_lesion
 from services.stacker.look import Unanswered, look
 from services.stacker.out_of_distribution import Familiarity
 from services.stacker.stacking import Stack
@@ -45,15 +45,12 @@ class Pipeline:
             lesion = prepare_lesion(data, force=True)
         if isinstance(lesion, Rejection):
             return Classified(name, AnalysisState.REJECTED, readable=lesion.soft, reason=lesion.code)
-        outcome = self._look(lesion, self.familiarity)
-        if isinstance(outcome, Reason) and force:
-            overruled.append(outcome.code)
-            outcome = self._look(lesion, None)
+        outcome = look(
+            lesion.tensor, self.networks, self.stack, self.familiarity, DEADLINE_S, force=force, turns=self.turns
+        )
         if isinstance(outcome, Unanswered):
             return Classified(name, AnalysisState.FAILED, readable=True, reason=outcome.reason.code)
         if isinstance(outcome, Reason):
             return Classified(name, AnalysisState.REJECTED, readable=True, reason=outcome.code)
+        overruled += [doubt.code for doubt in outcome.doubts]
         return Classified(name, AnalysisState.DONE, readable=True, reason=";".join(overruled), result=outcome)
-
-    def _look(self, lesion: PreparedLesion, familiarity: Familiarity | None) -> Result | Reason | Unanswered:
-        return look(lesion.tensor, self.networks, self.stack, familiarity, DEADLINE_S, turns=self.turns)

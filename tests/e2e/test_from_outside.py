@@ -46,6 +46,7 @@ def test_a_folder_that_is_submitted_with_a_key_is_answered_as_in_one_process(pro
     assert over["broken.jpg"] == here["broken.jpg"]
     for name in ("lesion_51.jpg", "lesion_52.jpg"):
         assert over[name]["state"] == here[name]["state"] == "done"
+        assert over[name]["band"] == here[name]["band"]
         for column in over[name]:
             if column not in ("file", "state", "reason", "band"):
                 assert float(over[name][column]) == pytest.approx(float(here[name][column]), abs=1e-6), column

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sized
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lesionlens.classify import Pipeline
+from lesionlens.supervisor.sample import drawing
 from services.analysis.results import NETWORKS, Band, Result
 from services.stacker.look import NOT_A_LESION, look
 from services.stacker.stacking import Stack
@@ -61,6 +64,17 @@ def test_what_is_not_known_is_never_called_low(logit: float, known: Band, unknow
     assert (familiar.band, familiar.doubts) == (known, ())
     assert (forced.band, forced.doubts) == (unknown, (NOT_A_LESION,))
     assert forced.probability == familiar.probability
+
+
+def test_the_command_line_does_not_call_it_low_either(tmp_path: Path) -> None:
+    file = tmp_path / "lesion.png"
+    file.write_bytes(drawing())
+    pipeline = Pipeline(Networks(-5.0), STACK, Unfamiliar(), turns=1)  # type: ignore[arg-type]
+    forced = pipeline.classify(file, force=True)
+    assert forced.result is not None
+    assert forced.result.band is Band.UNSURE
+    assert forced.reason.split(";")[-1] == NOT_A_LESION.code
+    assert pipeline.classify(file).result is None
 
 
 def test_without_force_it_is_not_answered() -> None:
