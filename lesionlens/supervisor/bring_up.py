@@ -10,7 +10,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -115,14 +115,18 @@ class Supervisor:
         try:
             if self._rise():
                 self._console.say(f"ready after {time.monotonic() - self._begin:.1f} s: {self._plan.address}")
-                self._console.say(classify_sample(self._plan.host, self._plan.port))
+                self._send_sample()
                 for child in self._children:
                     child.trust()
+        except (PostgresError, OSError) as error:
+            self._inbox.put(_Failed(str(error)))
+
+    def _send_sample(self) -> None:
+        try:
+            self._console.say(classify_sample(self._plan.host, self._plan.port))
         except NoAnswerError as error:
             # The log of the part that did not do its work stands above; the others may still be of use.
             self._console.say(f"the drawn sample got no answer: {error}")
-        except (PostgresError, OSError) as error:
-            self._inbox.put(_Failed(str(error)))
 
     def _rise(self) -> bool:
         """Starts everything; False when it was stopped on the way."""
@@ -153,11 +157,17 @@ class Supervisor:
         order = [[self._migration, self._gateway], self._workers]
         order += [[by_name[name]] for name in ("networks", "valkey", "postgres") if name in by_name]
         for group in order:
-            for child in group:
-                child.ask_to_stop()
-            for child in group:
-                child.end(time.monotonic() + child.program.stop_within_s)
+            end_together(group)
         self._guard.close()
+
+
+def end_together(group: Sequence[Child]) -> None:
+    """Ends programs side by side: the time of each begins now, not when the one before it is gone."""
+    begin = time.monotonic()
+    for child in group:
+        child.ask_to_stop()
+    for child in group:
+        child.end(begin + child.program.stop_within_s)
 
 
 def _start(children: Iterable[Child]) -> None:

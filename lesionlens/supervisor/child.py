@@ -74,7 +74,7 @@ class Child:
         return True
 
     def trust(self) -> None:
-        """It has done its work once: from now on it is started again as often as it takes."""
+        """It came up: from now on it is started again as often as it takes."""
         self._trusted.set()
 
     def ask_to_stop(self) -> None:
@@ -158,7 +158,9 @@ class Child:
             )
             self._guard.started(process.pid, program.stop_signal)
             self._process = process
-        self._pid_file.write_text(str(process.pid))
+        # For whoever looks from outside. Without it, on a full disk, the program is none the worse.
+        with contextlib.suppress(OSError):
+            self._pid_file.write_text(str(process.pid))
         if process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(program.standard_input)

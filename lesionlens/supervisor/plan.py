@@ -17,7 +17,7 @@ from lesionlens.supervisor.readiness import is_ready, listens
 from lesionlens.supervisor.sockets import LOOPBACK, free_ports
 from lesionlens.supervisor.valkey import EmbeddedValkey
 from services.analysis.results import NETWORKS
-from services.analysis.settings import Settings
+from services.analysis.settings import SETTINGS_FILES, Settings
 
 #: The checkout (or the folder of site-packages) that the packages are imported from.
 ROOT = Path(lesionlens.__file__).resolve().parents[1]
@@ -66,6 +66,8 @@ def make_plan(settings: Settings, data_folder: Path, environ: Mapping[str, str])
     run_folder.mkdir(exist_ok=True)
     metrics_folder = _empty_folder(run_folder / "metrics")
     environment = {name: value for name, value in environ.items() if name not in _MAKES_OWN} | {
+        # Everything runs in ROOT, and is told what a path meant where the command was called.
+        **{name: str(Path(environ[name]).resolve()) for name in SETTINGS_FILES if environ.get(name)},
         "PYTHONUNBUFFERED": "1",
         # Every thread may get a heap of its own, and keeps what it once held; two are enough for what allocates here.
         "MALLOC_ARENA_MAX": "2",
@@ -77,7 +79,7 @@ def make_plan(settings: Settings, data_folder: Path, environ: Mapping[str, str])
         "DATABASE_URL": settings.database_url,
         "REDIS_URL": settings.redis_url,
         "PRECISION": settings.precision,
-        "CALIBRATED_DIR": settings.calibrated_dir or str(data_folder / "calibrated"),
+        "CALIBRATED_DIR": str(Path(settings.calibrated_dir or data_folder / "calibrated").resolve()),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics_folder),
     }
     if not settings.secret_key:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -239,6 +240,10 @@ class Settings(BaseModel):
     def serving_addresses(self) -> dict[str, str]:
         """gRPC address by network name, in the order in which logits are stacked."""
         return {name: str(getattr(self, f"{name}_serving_url")) for name in NETWORKS}
+
+
+#: Variables that name a file with a setting's value in it.
+SETTINGS_FILES: Final = tuple(f"{name.upper()}_FILE" for name in Settings.model_fields)
 
 
 def _names(text: str) -> set[str]:

@@ -36,6 +36,7 @@ class Nursery:
     def __init__(self, folder: Path) -> None:
         self.output = io.BytesIO()
         self.folder = folder
+        self.pid_file = folder / "child.pid"
         self.given_up: list[str] = []
         self.children: list[Child] = []
         self.lock = (folder / "lock").open("w")
@@ -45,7 +46,7 @@ class Nursery:
         program = Program("child", (sys.executable, "-u", "-c", script), dict(os.environ), **rest)  # type: ignore[arg-type]
         child = Child(
             program, Console(["child"], self.output, colours=False), self.guard,
-            working_folder=self.folder, pid_file=self.folder / "child.pid", gave_up=self.given_up.append,
+            working_folder=self.folder, pid_file=self.pid_file, gave_up=self.given_up.append,
         )  # fmt: skip
         self.children.append(child)
         child.start()
@@ -56,7 +57,7 @@ class Nursery:
         return self.output.getvalue().decode()
 
     def pid(self) -> int:
-        return int((self.folder / "child.pid").read_text())
+        return int(self.pid_file.read_text())
 
     def close(self) -> None:
         for child in self.children:
@@ -85,6 +86,14 @@ def test_it_reads_what_it_is_given_on_standard_input(nursery: Nursery) -> None:
 
     eventually(lambda: "a secret" in nursery.text)
     assert nursery.text.splitlines() == ["child      │ a secret"]
+
+
+def test_a_program_whose_pid_cannot_be_written_runs_once_all_the_same(nursery: Nursery) -> None:
+    nursery.pid_file = Path("/dev/full")
+    nursery.start("import time; print('up'); time.sleep(60)")
+
+    eventually(lambda: "up" in nursery.text)
+    assert nursery.text.splitlines() == ["child      │ up"]
 
 
 def test_what_is_killed_is_started_again(nursery: Nursery) -> None:

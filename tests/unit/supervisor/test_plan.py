@@ -106,6 +106,17 @@ def test_the_drawn_sample_is_a_lesion_to_the_preprocessor() -> None:
     assert 0.05 < lesion.mask.mean() < 0.5
 
 
+def test_a_path_means_what_it_means_where_the_command_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("key").write_text("secret")
+    made = plan(tmp_path, CALIBRATED_DIR="measured", SECRET_KEY_FILE="key")
+
+    assert made.gateway.environment["CALIBRATED_DIR"] == str(tmp_path / "measured")
+    assert made.gateway.environment["SECRET_KEY_FILE"] == str(tmp_path / "key")
+
+
 def test_the_networks_served_are_those_that_were_promoted(tmp_path: Path) -> None:
     (networks,) = [program for program in plan(tmp_path).programs if program.name == "networks"]
     elsewhere = tmp_path / "elsewhere" / "models"
