@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,7 +16,11 @@ from services.gateway.errors import UnusableArchiveError, UploadTooLargeError
 MAX_BATCH_IMAGES: Final = 100
 #: Entries looked at, folders and hidden files included.
 MAX_ENTRIES: Final = 2_000
-#: Unpacked bytes for one packed byte. Photographs hardly shrink; only made pictures of one colour reach 1,000.
+#: What each entry of an archive's directory begins with.
+_ENTRY: Final = b"PK\x01\x02"
+#: What a damaged stream raises, by its method.
+_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, ValueError)
+#: Unpacked bytes for one byte of the archive. Photographs hardly shrink; only made pictures of one colour reach 1,000.
 MAX_RATIO: Final = 200
 
 _CHUNK_BYTES: Final = 65_536
@@ -35,25 +40,24 @@ def photographs_in(archive: bytes, max_image_bytes: int, max_total_bytes: int) -
         UnusableArchiveError: damaged, encrypted, too many files, or packed beyond `MAX_RATIO`.
         UploadTooLargeError: more than `max_total_bytes` in all.
     """
+    # The directory is read as a whole, some five hundred bytes of memory for each entry: they are counted before.
+    if archive.count(_ENTRY) > MAX_ENTRIES:
+        raise UnusableArchiveError(f"The archive has more than {MAX_ENTRIES:,} entries.")
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-            entries = _photographs(opened)
-            left = max_total_bytes
-            for entry in entries:
-                content = _unpack(opened, entry, max_image_bytes)
-                left -= len(content)
-                if left < 0:
+            unpacked = 0
+            for entry in _photographs(opened):
+                content = _unpack(opened, entry, max_image_bytes, MAX_RATIO * len(archive) - unpacked)
+                unpacked += len(content)
+                if unpacked > max_total_bytes:
                     raise UploadTooLargeError(f"The archive unpacks to more than {max_total_bytes:,} bytes.")
                 yield entry.filename, content
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError) as error:
+    except _DAMAGED as error:
         raise UnusableArchiveError("The archive is damaged or of a kind that cannot be read.") from error
 
 
 def _photographs(opened: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    listed = opened.infolist()
-    if len(listed) > MAX_ENTRIES:
-        raise UnusableArchiveError(f"The archive has {len(listed):,} entries; at most {MAX_ENTRIES:,} are read.")
-    entries = [entry for entry in listed if not entry.is_dir() and not _is_hidden(entry.filename)]
+    entries = [entry for entry in opened.infolist() if not entry.is_dir() and not _is_hidden(entry.filename)]
     if not entries:
         raise UnusableArchiveError("There are no files in the archive.")
     if len(entries) > MAX_BATCH_IMAGES:
@@ -67,9 +71,8 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
-def _unpack(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, max_bytes: int) -> bytes:
+def _unpack(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, max_bytes: int, allowed: int) -> bytes:
     """What comes out is counted as it comes: the sizes in an archive's directory are its maker's claims."""
-    allowed = MAX_RATIO * max(entry.compress_size, 1)
     content = bytearray()
     with opened.open(entry) as packed:
         while len(content) <= max_bytes:
@@ -78,5 +81,5 @@ def _unpack(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, max_bytes: int) -> 
                 break
             content += chunk
             if len(content) > allowed:
-                raise UnusableArchiveError(f"A file in the archive unpacks to more than {MAX_RATIO} times its size.")
+                raise UnusableArchiveError(f"The archive unpacks to more than {MAX_RATIO} times its size.")
     return bytes(content[: max_bytes + 1])

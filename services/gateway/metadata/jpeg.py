@@ -25,6 +25,8 @@ _ADOBE_BYTES = 12
 #: Segments of a file whose headers are read without a cell. Cameras write about ten, progressive files some dozens.
 _FEW_SEGMENTS = 100
 
+#: What begins a segment: 0xFF and neither a stuffed byte nor a fill byte.
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
 #: What ends entropy-coded data: a marker that is neither a stuffed byte, a fill byte nor a restart.
 _NEXT_SEGMENT = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
@@ -110,13 +112,8 @@ def _segments(data: bytes) -> Iterator[_Segment]:
 
 def _next_marker(data: bytes, position: int) -> int | None:
     """Where the next marker's 0xFF stands; bytes between segments are skipped, as decoders do."""
-    while True:
-        found = data.find(b"\xff", position)
-        if found < 0 or found + 1 >= len(data):
-            return None
-        if data[found + 1] not in (0x00, 0xFF):
-            return found
-        position = found + 1
+    found = _MARKER.search(data, position)
+    return None if found is None else found.start()
 
 
 def _segment_end(data: bytes, marker_at: int) -> int | None:

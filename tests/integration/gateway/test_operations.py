@@ -72,6 +72,14 @@ def test_metrics_count_requests_refusals_and_the_backlog(client, upload):
     assert address not in metrics.text
 
 
+def test_invented_methods_are_counted_as_one(client):
+    for number in range(3):
+        assert client.open("/v1/analyses", method=f"INVENTED{number}").status_code == 405
+    metrics = client.get("/metrics").text
+    assert 'lesionlens_http_requests_total{method="other",route="unknown",status="405"} 3.0' in metrics
+    assert "INVENTED" not in metrics
+
+
 def test_metrics_are_told_without_the_database(settings, networks):
     away = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:9/nowhere"})
     metrics = create_app(away, make_parts(away, networks)).test_client().get("/metrics")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zipfile
 
 import pytest
@@ -65,6 +66,27 @@ def test_a_directory_that_lies_about_sizes_is_found_out():
     archive[directory + 24 : directory + 28] = struct.pack("<I", 10)
     with pytest.raises(UnusableArchiveError):
         unpacked(bytes(archive), image=100_000_000, total=100_000_000)
+
+
+def test_a_long_directory_is_refused_before_it_is_read():
+    entry = b"PK\x01\x02" + bytes(42)
+    directory = entry * 50_000
+    end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 50_000, 50_000, len(directory), 4, 0)
+    archive = b"PK\x03\x04" + directory + end
+    tracemalloc.start()
+    with pytest.raises(UnusableArchiveError, match="entries"):
+        unpacked(archive)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < len(archive)
+
+
+def test_a_damaged_stream_of_any_method_is_refused():
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        archive = bytearray(zipped([("1.jpg", bytes(range(256)) * 40)], method))
+        archive[50:60] = b"\xff" * 10
+        with pytest.raises(UnusableArchiveError):
+            unpacked(bytes(archive))
 
 
 def test_a_large_file_is_cut_for_the_caller_to_refuse():

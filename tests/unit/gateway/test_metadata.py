@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -388,3 +389,20 @@ def test_a_damaged_file_gives_what_it_gave_before_or_a_refusal(kind, data):
 
 def _same(data, stripped):
     return np.array_equal(decode(data).rgb, decode(stripped).rgb)
+
+
+def test_a_megabyte_of_fill_bytes_is_not_read_byte_by_byte():
+    lines = 0
+
+    def count(_frame, event, _argument):
+        nonlocal lines
+        lines += event == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        assert not is_plain_jpeg(BARE[:2] + b"\xff" * 1_000_000 + BARE[2:])
+    finally:
+        sys.settrace(before)
+    assert lines < 1_000
