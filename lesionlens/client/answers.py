@@ -88,12 +88,9 @@ def parse_analysis(body: Mapping[str, Any]) -> Analysis:
 
 
 def parse_batch(body: Mapping[str, Any]) -> Batch:
-    """From the JSON of `GET /v1/batches/{id}`; raises as `parse_analysis` does."""
-    return Batch(
-        id=uuid.UUID(body["id"]),
-        finished=body["state"] == "finished",
-        analyses=tuple(parse_analysis(item) for item in body["items"]),
-    )
+    """From the JSON of `POST /v1/batches` and `GET /v1/batches/{id}`; raises as `parse_analysis` does."""
+    analyses = tuple(parse_analysis(item) for item in body["items"])
+    return Batch(uuid.UUID(body["id"]), all(analysis.state.terminal for analysis in analyses), analyses)
 
 
 def _answer(body: Mapping[str, Any]) -> Answer:

@@ -25,6 +25,8 @@ RETRIES = 5
 WAIT_S = 120.0
 #: Seconds to wait for a batch of at most a hundred photographs.
 BATCH_WAIT_S = 600.0
+#: Seconds a service may need to check and clean the photographs of a batch: a hundred large HEICs take two minutes.
+BATCH_SENT_S = 300.0
 #: Seconds of one long poll; the service cuts longer ones.
 LONG_POLL_S = 25
 #: Seconds between two questions when the service cannot hold one back.
@@ -199,8 +201,9 @@ class Client:
             "/v1/batches",
             fields=[*files, *_options(force=force, store=store, turns=turns, explain=explain)],
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+            waiting_s=BATCH_SENT_S,
         )
-        return self.get_batch(_told(lambda body: uuid.UUID(body["id"]), reply.json()))
+        return _told(parse_batch, reply.json())
 
     def get_batch(self, batch_id: uuid.UUID | str) -> Batch:
         """The batch as it stands."""

@@ -46,7 +46,7 @@ class ServiceUnavailableError(LesionLensError):
     status = 503
     problem = "service-unavailable"
     title = "The service cannot take this right now"
-    advice = "Nothing was stored. Try again after the time in Retry-After."
+    advice = "Try again after the time in Retry-After."
     #: Seconds a client is asked to wait: long enough for a database fail-over to begin, short enough for a person.
     retry_after_s: ClassVar[int] = 5
 

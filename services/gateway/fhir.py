@@ -52,7 +52,7 @@ def fhir_bundle(analysis: Analysis, result: Result) -> dict[str, Any]:
     entries = [_report(analysis, result, observations, moment), *observations]
     return {
         "resourceType": "Bundle",
-        "id": str(analysis.id),
+        "id": _id(analysis, "bundle"),
         "type": "collection",
         "timestamp": moment,
         "entry": [{"fullUrl": _urn(resource["id"]), "resource": resource} for resource in entries],

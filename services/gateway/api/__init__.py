@@ -40,7 +40,7 @@ _PROBLEM_WORDS = {
     422: "Understood, but cannot be used.",
     429: "Too many requests.",
     500: "Something went wrong on our side.",
-    503: "A part of the service does not answer; nothing was stored.",
+    503: "A part of the service does not answer.",
 }
 
 _API_KEY = {

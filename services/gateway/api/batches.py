@@ -12,7 +12,7 @@ from werkzeug.datastructures import FileStorage
 from services.analysis.errors import AnalysisNotFoundError
 from services.analysis.record import Analysis
 from services.analysis.states import AnalysisState
-from services.gateway.answers import answer_of, etag_of, json_response, links_of
+from services.gateway.answers import answer_of, etag_of, json_response
 from services.gateway.api import problems
 from services.gateway.api.analyses import IDEMPOTENCY_KEY
 from services.gateway.api.blueprint import ApiBlueprint
@@ -97,7 +97,7 @@ def upload_batch() -> Response:
     batch_id, analyses, names = take_batch(parts, _uploads(parts, files), options)
     # Of a batch that is sent once more, some analyses may have been deleted since.
     items = [
-        _item(analysis, name)
+        {**answer_of(analysis), "position": analysis.batch_position, "name": name}
         for analysis, name in zip(analyses, names, strict=True)
         if analysis.state is not AnalysisState.DELETED
     ]
@@ -169,19 +169,6 @@ def _uploads(parts: Gateway, files: Sequence[FileStorage]) -> Iterator[BatchUplo
                 yield BatchUpload(name, content)
         else:
             yield BatchUpload(file.filename or "", data)
-
-
-def _item(analysis: Analysis, name: str) -> dict[str, Any]:
-    item: dict[str, Any] = {
-        "position": analysis.batch_position,
-        "id": str(analysis.id),
-        "state": analysis.state.value,
-        "name": name,
-        "links": links_of(analysis),
-    }
-    if analysis.reason is not None:
-        item["reason"] = {"code": analysis.reason.code, "sentence": analysis.reason.sentence}
-    return item
 
 
 def _batch(batch_id: str) -> list[Analysis]:

@@ -155,15 +155,11 @@ class AnalysisPageSchema(Schema):
     links = Dict(keys=String(), values=String(), required=True)
 
 
-class BatchItemSchema(Schema):
+class BatchItemSchema(AnalysisSchema):
     """One photograph of a batch, as it was taken in."""
 
     position = Integer(required=True)
-    id = UUID(required=True)
-    state = String(required=True, validate=OneOf(_STATES))
     name = String(metadata={"description": "As sent; told once, in this answer, and kept nowhere."})
-    reason = Nested(ReasonSchema)
-    links = Dict(keys=String(), values=String(), required=True)
 
 
 class AcceptedBatchSchema(Schema):

@@ -74,7 +74,7 @@ def use_anyway(analysis_id: uuid.UUID) -> BaseResponse:
     except BlobMissingError:
         return redirect(url_for("pages.start", force=1), 303)
     again = desk().take(photograph, force=True, store=refused.store)
-    return redirect(url_for("pages.analysis", analysis_id=again), 303)
+    return redirect(url_for("pages.analysis", analysis_id=again, instead=analysis_id), 303)
 
 
 @pages.post("/analyses/<uuid:analysis_id>/cancel")
@@ -139,7 +139,8 @@ def reminder(analysis_id: uuid.UUID) -> Response:
     weeks = min(MAX_REMINDER_WEEKS, max(1, request.args.get("weeks", 6, type=int)))
     now = dt.datetime.now(dt.UTC)
     content = calendar_file(
-        uid=f"{analysis_id}@lesionlens",
+        # Calendars are shared, and whoever knows an analysis' id may read and delete it.
+        uid=f"{uuid.uuid5(analysis_id, 'reminder')}@lesionlens",
         day=now.date() + dt.timedelta(weeks=weeks),
         stamp=now,
         summary=_("Take the photo again"),
@@ -171,6 +172,7 @@ def _analysis_page(analysis: Analysis) -> str:
         reason=analysis.reason,
         concerns=concerns,
         anyway=anyway,
+        instead=request.args.get("instead", type=uuid.UUID),
         # Whoever sent it with “use it anyway” has been told already.
         held=bool(answer and concerns) and not (anyway or analysis.force),
         photo_kept=analysis.images_deleted_at is None and analysis.store,

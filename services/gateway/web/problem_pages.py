@@ -51,6 +51,17 @@ STATUS_WORDS: Mapping[int, Refusal] = MappingProxyType(
         ),
     }
 )
+#: The same on pages that send no photo: there it may have been stored long before.
+_WITHOUT_A_PHOTO: Mapping[int, Refusal] = MappingProxyType(
+    {
+        403: Refusal(_("The form had expired"), _("Please open the page again and send it once more.")),
+        405: Refusal(_("There is nothing to see here"), _("Please go back to the page before.")),
+        503: Refusal(
+            _("This does not work right now"),
+            _("Please try again soon. If you are worried, do not wait for us: see a doctor."),
+        ),
+    }
+)
 OTHER_STATUS = Refusal(_("No answer this time"), FAILED_SENTENCE)
 
 
@@ -72,6 +83,8 @@ def tell_as_page(response: Response) -> Response:
     if response.mimetype != "application/problem+json" or not wants_page():
         return response
     words = words_of(response.status_code)
+    if request.endpoint != "pages.send":
+        words = _WITHOUT_A_PHOTO.get(response.status_code, words)
     page = render_template("web/problem.html", status=response.status_code, heading=words.heading, advice=words.advice)
     response.set_data(page)
     response.content_type = "text/html; charset=utf-8"

@@ -195,6 +195,10 @@ def test_a_bad_photo_is_refused_with_advice_and_answered_only_on_demand(open_pag
     expect(page.locator("section.verdict")).to_be_visible()
     if fault == "not_a_lesion":
         expect(page.locator("section.verdict")).to_contain_text("the numbers below mean nothing")
+    answer = page.locator("#analysis").get_attribute("data-id")
+    page.goto("/history")
+    expect(page.locator(f'.entry[data-id="{answer}"]')).to_contain_text("%")
+    expect(page.locator(".entry")).to_have_count(2)  # beside it the refused one, which can be deleted here, too
 
 
 def test_a_photo_that_is_too_small_is_refused_for_good(open_page, keep):

@@ -39,12 +39,13 @@ def test_place_and_stage_follow_the_record_until_the_answer_is_there(open_page, 
     answer = requests.get(f"{site}/analyses/{done}", timeout=30).text
     html, waiting = queued_page(tmp_path, ahead=3)
     page = open_page("/about", tolerate="ERR_FAILED")
-    told: Iterator[dict[str, object] | None] = iter(
+    told: Iterator[dict[str, object] | str | None] = iter(
         (
             {"state": "queued", "waiting_ahead": 2},
             None,
             {"state": "preparing"},
             {"state": "stacking"},
+            "cut off",
             {"state": "done"},
         )
     )
@@ -58,7 +59,7 @@ def test_place_and_stage_follow_the_record_until_the_answer_is_there(open_page, 
         if step is None:
             route.abort()
         else:
-            body = json.dumps({"id": waiting, **step})
+            body = step if isinstance(step, str) else json.dumps({"id": waiting, **step})
             route.fulfill(status=200, body=body, headers={"ETag": f'"{len(asked)}"'}, content_type="application/json")
 
     def hold(route: Route) -> None:
@@ -95,6 +96,9 @@ def test_place_and_stage_follow_the_record_until_the_answer_is_there(open_page, 
     tell()
     expect(now).to_have_text("Looking, and combining what they see")
     until_asked(5)
+    tell()
+    until_asked(6)
+    assert asked[5]["if-none-match"] == asked[4]["if-none-match"]  # what was not shown is asked for again
     tell()
     expect(page.locator("section.verdict")).to_be_visible()
     expect(page.locator("h1")).to_be_focused()

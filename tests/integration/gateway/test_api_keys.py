@@ -182,6 +182,15 @@ def test_a_key_is_for_its_scopes(holder):
 CONFIRMED = {"diagnosis": "nv", "source": "biopsy", "consent": True}
 
 
+def test_who_may_only_write_is_told_of_a_batch_what_the_answer_says(app, holder):
+    with served(app) as service, Client(service.url, holder(scopes=[Scope.WRITE]).token) as writer:
+        batch = writer.submit_batch([photograph(seed=1), b"no photograph"])
+        assert [analysis.state.value for analysis in batch.analyses] == ["queued", "rejected"]
+        assert not batch.finished
+        with pytest.raises(AccessError):
+            writer.get_batch(batch.id)
+
+
 @pytest.fixture
 def kept(holder, workers):
     """A key's finished batch of two with a feedback, so that every route has something to show."""

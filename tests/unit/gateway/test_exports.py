@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import datetime as dt
 import io
+import json
 import re
 import uuid
 import zlib
@@ -129,6 +130,11 @@ def test_the_bundle_is_valid_fhir():
     assert report.status == "preliminary"
     assert DISCLAIMER in report.conclusion
     assert float(observations[0].valueQuantity.value) == 0.8
+
+
+def test_the_bundle_can_be_filed_without_the_permission_to_read():
+    done = analysis(result())
+    assert str(done.id) not in json.dumps(fhir_bundle(done, result()))
 
 
 def test_the_same_analysis_gives_the_same_bundle():

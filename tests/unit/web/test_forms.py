@@ -120,7 +120,7 @@ def test_use_it_anyway_sends_the_same_photo_with_force(client, desk):
     desk.photographs[refused.id] = b"dark photo"
     response = client.post(f"/analyses/{refused.id}/use-anyway", data={TOKEN_FIELD: token(client)})
     (again,) = (analysis for analysis in desk.analyses.values() if analysis.id != refused.id)
-    assert response.location == f"/analyses/{again.id}"
+    assert response.location == f"/analyses/{again.id}?instead={refused.id}"
     assert again.force
     assert desk.photographs[again.id] == b"dark photo"
 

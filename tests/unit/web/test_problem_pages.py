@@ -39,6 +39,27 @@ def test_an_unavailable_database_is_a_page_that_says_when_to_come_back(client, d
     assert "do not wait for us: see a doctor" in read(response).words
 
 
+@pytest.mark.parametrize("path", ["/analyses/{id}", "/analyses/{id}/delete"])
+def test_nobody_is_told_that_a_photo_is_not_here_when_it_may_be(client, desk, read, monkeypatch, path):
+    analysis = desk.add_done()
+    method = client.post if path.endswith("delete") else client.get
+    expired = method(path.format(id=analysis.id), headers=PEOPLE)
+
+    def unavailable(*_ids):
+        raise DatabaseUnavailableError
+
+    monkeypatch.setattr(desk, "find", unavailable)
+    away = method(path.format(id=analysis.id), headers=PEOPLE)
+    for answer in (expired, away):
+        assert "Nothing was stored" not in read(answer).words
+
+
+def test_a_form_whose_address_is_opened_once_more_is_no_fault_of_ours(client, desk, read):
+    response = client.get(f"/analyses/{desk.add_rejected().id}/use-anyway", headers=PEOPLE)
+    assert response.status_code == 405
+    assert "go back to the page before" in read(response).words
+
+
 def test_a_fault_of_ours_is_a_page_without_its_cause(client, desk, read, monkeypatch):
     def broken(_id):
         raise RuntimeError("secret cause")

@@ -44,6 +44,14 @@ def test_it_is_due_in_the_asked_number_of_weeks_within_reason(client, desk, aske
     assert days & set(unfolded(response.get_data()))
 
 
+def test_it_is_the_same_event_each_time_and_opens_nothing(client, desk):
+    analysis_id = desk.add_done().id
+    first, second = (client.get(f"/analyses/{analysis_id}/reminder.ics").get_data(as_text=True) for _ in range(2))
+    (uid,) = {line for text in (first, second) for line in text.splitlines() if line.startswith("UID:")}
+    assert uid.endswith("@lesionlens")
+    assert str(analysis_id) not in first
+
+
 @pytest.mark.parametrize(("band", "weeks"), [(Band.LOW, 6), (Band.UNSURE, 2), (Band.HIGH, 1)])
 def test_it_never_comes_later_than_the_visit_that_is_advised(client, desk, read, band, weeks):
     page = read(client.get(f"/analyses/{desk.add_done(band).id}"))

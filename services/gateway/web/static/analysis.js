@@ -30,9 +30,13 @@ function start() {
   }
 }
 
-// Only what was sent from this browser enters its list by itself: a link opened for somebody else does not.
+// Only what was sent from this browser enters its list by itself, also in place of a photo that was refused: a link
+// opened for somebody else does not.
 function remember(root) {
-  if (spots.find(root.dataset.id)) spots.keep(entryOf(root));
+  const { id, instead } = root.dataset;
+  const refused = spots.find(id) ? undefined : spots.find(instead);
+  if (refused) spots.keep({ ...entryOf(root), spot: refused.spot, thumb: refused.thumb });
+  else if (spots.find(id)) spots.keep(entryOf(root));
 }
 
 function entryOf(root) {
@@ -53,10 +57,10 @@ async function follow(id, texts) {
       if (response.status === 410 || response.status === 404) return location.reload();
       if (response.status !== 304) {
         if (!response.ok) throw new Error(String(response.status));
-        tag = response.headers.get("ETag");
         const answer = await response.json();
         if (ENDED.has(answer.state)) return await swap();
         showStage(answer, texts);
+        tag = response.headers.get("ETag"); // not before it was shown: of the same answer there is no second one
       }
       if (failures) live.textContent = "";
       failures = 0;

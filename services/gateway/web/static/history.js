@@ -124,7 +124,11 @@ async function refresh() {
   const worker = async () => {
     for (let entry = open.pop(); entry; entry = open.pop()) {
       const response = await fetch(`/v1/analyses/${entry.id}`, { headers: { Prefer: "wait=10" } }).catch(() => null);
-      if (response?.status === 410 || response?.status === 404) spots.keep({ id: entry.id, state: "gone" });
+      if (!spots.find(entry.id)) continue; // deleted meanwhile, here or in another tab
+      if (response?.status === 410 || response?.status === 404) {
+        spots.keep({ id: entry.id, state: "gone" });
+        show();
+      }
       if (!response?.ok) continue;
       const { state, result, force } = await response.json();
       // The page of a photo that could be better says so before the answer: this list does not run ahead of it.

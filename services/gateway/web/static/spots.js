@@ -7,7 +7,7 @@ const KEY = "lesionlens.spots";
 export function all() {
   try {
     const kept = JSON.parse(localStorage.getItem(KEY) ?? "[]");
-    return Array.isArray(kept) ? kept : [];
+    return Array.isArray(kept) ? kept.filter((entry) => entry.id && entry.at) : [];
   } catch {
     return []; // storage is forbidden or damaged: the page works without a list
   }
