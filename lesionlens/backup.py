@@ -52,21 +52,10 @@ def backup_command(file: Path) -> None:
 
     FILE holds photographs of people and what was found out about them: keep it as safely as the service itself.
     """
-    if file.exists():
-        raise click.ClickException(f"{file} exists already; a backup overwrites nothing.")
-    with _service() as (engine, blobs, settings):
-        unfinished = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.part")
-        try:
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                written = write_backup(engine, blobs, settings, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.link(unfinished, file)  # unlike a rename, it fails where somebody has made FILE meanwhile
-        except FileExistsError as error:
-            raise click.ClickException(f"{file} exists already; a backup overwrites nothing.") from error
-        finally:
-            unfinished.unlink(missing_ok=True)
+    if os.path.lexists(file):
+        raise _taken(file)
+    with _service() as (engine, blobs, settings), _new_file(file) as stream:
+        written = write_backup(engine, blobs, settings, stream)
     click.echo(f"{file}: {_words(written)}")
 
 
@@ -138,6 +127,56 @@ def read_backup(engine: Engine, blobs: BlobStore, stream: IO[bytes]) -> dict[str
                 raise click.ClickException("The backup is not whole: nothing was put into the record.")
     migrate(engine)
     return done
+
+
+@contextmanager
+def _new_file(file: Path) -> Iterator[IO[bytes]]:
+    """Has the name of `file` only once all of it is on the disk; nothing is left of one that does not get there.
+
+    Raises:
+        click.ClickException: there is a file of this name, or it cannot be written.
+    """
+    unfinished = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        try:
+            with os.fdopen(_make(unfinished), "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            _give_name(unfinished, file)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except FileExistsError as error:
+        raise _taken(file) from error
+    except OSError as error:
+        raise click.ClickException(
+            f"{file} could not be written: {error.strerror or error}. Name a file in a folder that exists, that you may"
+            f" write to and that has room for it; large tables also take room where temporary files go (TMPDIR)."
+        ) from error
+
+
+def _taken(file: Path) -> click.ClickException:
+    return click.ClickException(f"{file} exists already; a backup overwrites nothing.")
+
+
+def _make(file: Path) -> int:
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def _give_name(unfinished: Path, file: Path) -> None:
+    """Unlike a rename alone, it fails where somebody has made `file` meanwhile."""
+    try:
+        os.link(unfinished, file)
+    except FileExistsError:
+        raise
+    except OSError:
+        # There are no hard links (vfat, exFAT, many network shares): take the name first, then replace what has it.
+        os.close(_make(file))
+        try:
+            unfinished.replace(file)
+        except OSError:
+            file.unlink()
+            raise
 
 
 def _read_tables(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import tarfile
 import uuid
 from collections.abc import Iterator
@@ -12,9 +14,10 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from sqlalchemy import Engine, create_engine, text
 
-from lesionlens.backup import read_backup, write_backup
+from lesionlens.backup import backup_command, read_backup, write_backup
 from services.analysis.blobs import BlobStore
 from services.analysis.database import make_engine
 from services.analysis.dead_letters import DeadLetters
@@ -133,3 +136,79 @@ def test_the_backup_of_a_newer_version_is_refused(empty_engine: Engine, elsewher
     file.seek(0)
     with pytest.raises(click.ClickException, match="newer version"):
         read_backup(empty_engine, elsewhere, file)
+
+
+@pytest.fixture
+def service(engine: Engine, blobs: BlobStore, postgres_url: str, tmp_path: Path) -> dict[str, str]:
+    """Settings of a service that holds nothing."""
+    return {
+        "DATABASE_URL": postgres_url,
+        "BLOB_STORE_URL": (tmp_path / "blobs").as_uri(),
+        "REDIS_URL": "redis://127.0.0.1:9/0",
+    }
+
+
+def backed_up(service: dict[str, str], file: Path) -> Result:
+    return CliRunner().invoke(backup_command, [str(file)], env=service)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def _without_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(_source: object, _target: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+@pytest.mark.usefixtures("_without_hard_links")
+def test_a_backup_needs_no_hard_links(service: dict[str, str], volume: Path) -> None:
+    done = backed_up(service, volume / "monday.tar")
+
+    assert done.exit_code == 0, done.output
+    assert list(volume.iterdir()) == [volume / "monday.tar"]
+    with tarfile.open(volume / "monday.tar") as archive:
+        assert archive.getnames()[-1] == "end.json"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_somebody_makes_meanwhile_stays_as_it_is(
+    service: dict[str, str], volume: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, links: bool
+) -> None:
+    if not links:
+        request.getfixturevalue("_without_hard_links")
+    monkeypatch.setattr("lesionlens.backup.write_backup", lambda *_: (volume / "monday.tar").write_text("somebody's"))
+
+    done = backed_up(service, volume / "monday.tar")
+
+    assert "exists already" in done.output
+    assert list(volume.iterdir()) == [volume / "monday.tar"]
+    assert (volume / "monday.tar").read_text() == "somebody's"
+
+
+def test_a_folder_that_is_missing_is_named_with_what_to_do(service: dict[str, str], volume: Path) -> None:
+    done = backed_up(service, volume / "nowhere" / "monday.tar")
+
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit), "a sentence, not a traceback"
+    assert "monday.tar could not be written: No such file or directory. Name a file in a folder" in done.output
+
+
+def test_of_a_backup_that_does_not_fit_on_the_disk_nothing_is_left(
+    service: dict[str, str], volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    done = backed_up(service, volume / "monday.tar")
+
+    assert isinstance(done.exception, SystemExit), "a sentence, not a traceback"
+    assert "could not be written: No space left on device." in done.output
+    assert not list(volume.iterdir())
