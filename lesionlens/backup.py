@@ -26,12 +26,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import click
+import psycopg2  # type: ignore[import-untyped]
+from psycopg2.errors import QueryCanceled  # type: ignore[import-untyped]
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from services.analysis.blobs import BlobStore, S3Access
 from services.analysis.database import database_errors, make_engine
-from services.analysis.errors import LesionLensError
+from services.analysis.errors import BlobStoreUnavailableError, LesionLensError
 from services.analysis.migrations import migrate
 from services.analysis.record import Upkeep
 from services.analysis.settings import Settings, load_settings
@@ -98,6 +100,8 @@ def write_backup(engine: Engine, blobs: BlobStore, settings: Settings, stream: I
 def read_backup(engine: Engine, blobs: BlobStore, stream: IO[bytes]) -> dict[str, Any]:
     """Reads the archive into an empty service: first the blobs, then all rows in one transaction.
 
+    Where that fails, the blobs are deleted again, so that a whole backup can be restored next.
+
     Raises:
         click.ClickException: there is something already, or the archive is not whole; then no row was written.
     """
@@ -109,13 +113,14 @@ def read_backup(engine: Engine, blobs: BlobStore, stream: IO[bytes]) -> dict[str
         _migrate_to(engine, manifest["schema"])
         done: dict[str, Any] = {"rows": {}, "blobs": 0}
         end: dict[str, Any] | None = None
-        with database_errors(), engine.begin() as connection:
+        with _deleted_on_failure(blobs) as put, database_errors(), engine.begin() as connection:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             for member in archive:
                 kind, _, name = member.name.partition("/")
                 content = archive.extractfile(member)
                 assert content is not None
                 if kind == "blobs":
+                    put.add(uuid.UUID(name.rpartition("/")[2]))
                     blobs.put_raw(name, content.read())
                     done["blobs"] += 1
                 elif kind == "tables":
@@ -127,6 +132,21 @@ def read_backup(engine: Engine, blobs: BlobStore, stream: IO[bytes]) -> dict[str
                 raise click.ClickException("The backup is not whole: nothing was put into the record.")
     migrate(engine)
     return done
+
+
+@contextmanager
+def _deleted_on_failure(blobs: BlobStore) -> Iterator[set[uuid.UUID]]:
+    """Takes the ids whose blobs are put; when what is inside fails, or is interrupted, these are deleted."""
+    put: set[uuid.UUID] = set()
+    try:
+        yield put
+    except BaseException:
+        try:
+            for analysis_id in put:
+                blobs.delete(analysis_id)
+        except BlobStoreUnavailableError:
+            click.echo("Photographs stayed in the image store; delete all in it before the next restore.", err=True)
+        raise
 
 
 @contextmanager
@@ -200,7 +220,10 @@ def _read_tables(
 
 def _copy_in(connection: Connection, table: str, columns: list[str], content: IO[bytes]) -> int:
     with _cursor(connection) as cursor:
-        cursor.copy_expert(f"COPY {_listed(table, columns)} FROM STDIN", content)
+        try:
+            cursor.copy_expert(f"COPY {_listed(table, columns)} FROM STDIN", content)
+        except QueryCanceled as error:
+            raise EOFError from error  # what psycopg2 makes of an archive that ends within a table
         rows = int(cursor.rowcount)
         # COPY brings the numbers along but does not move the counters that give the next ones.
         cursor.execute(
@@ -321,8 +344,9 @@ def _service() -> Iterator[tuple[Engine, BlobStore, Settings]]:
                 engine.dispose()
     except LesionLensError as error:
         raise click.ClickException(f"{error.detail} {error.advice}") from error
-    except DBAPIError as error:
-        raise click.ClickException(f"The database refused: {type(error.orig).__name__}.") from error
+    except (DBAPIError, psycopg2.Error) as error:  # COPY goes past SQLAlchemy, and so do its errors
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise click.ClickException(f"The database refused: {type(reason).__name__}.") from error
 
 
 @contextmanager

@@ -17,10 +17,11 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine, create_engine, text
 
-from lesionlens.backup import backup_command, read_backup, write_backup
+from lesionlens.backup import backup_command, read_backup, restore_command, write_backup
 from services.analysis.blobs import BlobStore
 from services.analysis.database import make_engine
 from services.analysis.dead_letters import DeadLetters
+from services.analysis.errors import BlobStoreUnavailableError
 from services.analysis.keys import KeyRing, Scope
 from services.analysis.record import AnalysisRecord, Lease, Submission
 from services.analysis.results import Reason
@@ -108,6 +109,49 @@ def test_of_a_backup_that_is_not_whole_no_row_is_kept(
     with empty_engine.connect() as connection:
         there = connection.execute(text("SELECT to_regclass('analysis')")).scalar()
         assert there is None or connection.execute(text("SELECT count(*) FROM analysis")).scalar() == 0
+
+
+@pytest.mark.parametrize("last", [b"tables/", b"\tqueued\t"], ids=["between two tables", "within a table"])
+def test_after_a_backup_that_was_cut_off_a_whole_one_is_restored(
+    empty_engine: Engine, elsewhere: BlobStore, backup: bytes, last: bytes
+) -> None:
+    with pytest.raises(click.ClickException, match="whole"):
+        read_backup(empty_engine, elsewhere, io.BytesIO(backup[: backup.index(last)]))
+
+    assert read_backup(empty_engine, elsewhere, io.BytesIO(backup))["blobs"] == 3
+
+
+def test_after_what_the_database_refuses_the_store_is_as_empty_as_before(
+    empty_engine: Engine, elsewhere: BlobStore, backup: bytes, tmp_path: Path
+) -> None:
+    refused = backup.replace(b"\tqueued\t", b"\tunsaid\t")
+    file = tmp_path / "refused.tar"
+    file.write_bytes(refused)
+    url = empty_engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    done = CliRunner().invoke(
+        restore_command,
+        [str(file)],
+        env={"DATABASE_URL": url, "BLOB_STORE_URL": (tmp_path / "elsewhere").as_uri(), "REDIS_URL": "redis://nowhere"},
+    )
+
+    assert "The database refused: InvalidTextRepresentation." in done.output
+    assert not any(elsewhere.listed())
+
+
+def test_blobs_that_cannot_be_deleted_after_a_failure_are_told(
+    empty_engine: Engine,
+    elsewhere: BlobStore,
+    backup: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def unavailable(_id: uuid.UUID) -> None:
+        raise BlobStoreUnavailableError
+
+    monkeypatch.setattr(elsewhere, "delete", unavailable)
+    with pytest.raises(click.ClickException, match="whole"):
+        read_backup(empty_engine, elsewhere, io.BytesIO(backup[: backup.index(b"tables/")]))
+    assert "delete all in it before the next restore" in capsys.readouterr().err
 
 
 def test_a_name_that_leads_elsewhere_is_not_followed(
