@@ -78,7 +78,7 @@ def sources(wanted: Precision, calibrated: Path | None, models: Path) -> Callabl
     """Where each network is read from: (network, version, folder of its SavedModel) → Source.
 
     A precision is offered as a mixture: a network that it would change too much computes in a wider one, as the report
-    says. Versions that were not measured compute in f32.
+    says. What was not measured computes in f32: another version, or another network in the folder it is read from.
 
     Raises:
         SettingsError: the precision wanted is not offered.
@@ -93,8 +93,15 @@ def sources(wanted: Precision, calibrated: Path | None, models: Path) -> Callabl
         plan = report["precisions"][precision]["networks"]
         versions = {network["name"]: network["version"] for network in _stack(models)["networks"]}
 
+    def was_measured(name: str, version: int, folder: Path) -> bool:
+        if versions.get(name) != version:
+            return False
+        # Of the models' own folder the report has just been compared; only another one is read for this.
+        file, own = folder / "saved_model.pb", models / name / str(version) / "saved_model.pb"
+        return file.samefile(own) or checksum(file) == report["subject"]["networks"][name]
+
     def find(name: str, version: int, folder: Path) -> Source:
-        own = plan.get(name, Precision.F32) if versions.get(name) == version else Precision.F32
+        own = plan.get(name, Precision.F32) if was_measured(name, version, folder) else Precision.F32
         if own == Precision.INT8:
             return Source(folder, beside_int8(), ranges_in(report, name))
         # A part of the int8 mixture may be bf16, which not every processor with integer products has.

@@ -130,12 +130,31 @@ def in_8_bits(calibrated):
 def test_in_8_bits_a_network_is_the_published_one_and_its_ranges(models, calibrated, monkeypatch):
     assert choose(Precision.AUTO, calibrated, models) is Precision.INT8
     find = sources(Precision.AUTO, calibrated, models)
-    assert find("mobilenet", 1, models / "x") == Source(models / "x", "bf16", {0: (-1.0, 1.0), 7: (0.0, 6.0)})
-    assert find("nasnetmobile", 1, models / "x") == Source(models / "x", "bf16")
+    mobilenet, nasnetmobile = models / "mobilenet" / "1", models / "nasnetmobile" / "1"
+    assert find("mobilenet", 1, mobilenet) == Source(mobilenet, "bf16", {0: (-1.0, 1.0), 7: (0.0, 6.0)})
+    assert find("nasnetmobile", 1, nasnetmobile) == Source(nasnetmobile, "bf16")
     assert find("mobilenet", 2, models / "x") == Source(models / "x", "f32"), "nobody measured this version"
     monkeypatch.setattr(module, "capabilities", lambda: frozenset({"FP32", "INT8"}))
-    assert find("nasnetmobile", 1, models / "x") == Source(models / "x", "f32"), "this processor has no bf16"
-    assert find("mobilenet", 1, models / "x").hint == "f32"
+    assert find("nasnetmobile", 1, nasnetmobile) == Source(nasnetmobile, "f32"), "this processor has no bf16"
+    assert find("mobilenet", 1, mobilenet).hint == "f32"
+
+
+@pytest.mark.usefixtures("in_8_bits")
+def test_a_network_from_another_folder_computes_in_f32_unless_it_is_the_measured_one(models, calibrated, tmp_path):
+    folder = tmp_path / "elsewhere" / "1"
+    folder.mkdir(parents=True)
+    find = sources(Precision.AUTO, calibrated, models)
+
+    (folder / "saved_model.pb").write_bytes(b"another network")
+    assert find("mobilenet", 1, folder) == Source(folder, "f32")
+    (folder / "saved_model.pb").write_bytes((models / "mobilenet" / "1" / "saved_model.pb").read_bytes())
+    assert find("mobilenet", 1, folder) == Source(folder, "bf16", {0: (-1.0, 1.0), 7: (0.0, 6.0)})
+
+
+def test_no_network_of_the_models_folder_is_read_twice_for_its_checksum(models, calibrated, monkeypatch):
+    find = sources(Precision.AUTO, calibrated, models)
+    monkeypatch.setattr(module, "checksum", lambda file: pytest.fail(f"{file} is read again"))
+    assert find("densenet121", 1, models / "densenet121" / "1").hint == "bf16"
 
 
 def test_ranges_count_for_the_library_that_counted_the_convolutions(models, calibrated, in_8_bits):
