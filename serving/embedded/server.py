@@ -192,7 +192,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         action="append",
         default=[],
         metavar="NAME[,NAME]=PORT",
-        help="repeatable: the networks of one port",
+        help="repeatable: networks of a port, which serves all that are named for it",
     )
     parser.add_argument(
         "--model",
@@ -256,14 +256,16 @@ def parse(arguments: Sequence[str] | None) -> Options:
         type=Path,
         default=os.environ.get("CALIBRATED_DIR") or None,
         metavar="DIR",
-        help="what `lesionlens calibrate` wrote; without it there is f32 alone (default: the variable CALIBRATED_DIR)",
+        help="what `lesionlens calibrate` wrote; without it, what was published in MODELS counts, and without either"
+        " there is f32 alone (default: the variable CALIBRATED_DIR)",
     )
     given = parser.parse_args(arguments)
 
     folders = {name: Path(folder) for name, folder in (_split(pair, "=") for pair in given.model)}
-    endpoints = {
-        _number(port): tuple(names.split(",")) for names, port in (_split(pair, "=") for pair in given.endpoint)
-    }
+    endpoints: dict[int, tuple[str, ...]] = {}
+    for names, port in (_split(pair, "=") for pair in given.endpoint):
+        number = _number(port)
+        endpoints[number] = tuple(dict.fromkeys((*endpoints.get(number, ()), *names.split(","))))
     if given.port is not None and not given.endpoint:
         endpoints = {given.port: tuple(folders)}
     if not any(endpoints.values()) or (given.port is not None and given.endpoint):

@@ -29,6 +29,11 @@ def test_a_port_may_serve_one_network_or_several():
     assert str(options.folders["densenet169"]) == "/m/densenet169"
 
 
+def test_a_port_that_is_named_twice_serves_the_networks_of_both():
+    line = ["--endpoint", "mobilenet=9001", "--endpoint", "densenet121,mobilenet=9001"]
+    assert parse(line).endpoints == {9001: ("mobilenet", "densenet121")}
+
+
 def test_one_port_serves_every_model_given():
     options = parse(["--model", "a=/x/a", "--model", "b=/y", "--port", "9000", "--label", "a:stable=3"])
     assert options.endpoints == {9000: ("a", "b")}
