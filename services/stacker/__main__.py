@@ -13,7 +13,7 @@ from services.analysis.errors import LesionLensError, ModelMismatchError
 from services.analysis.settings import Settings, load_settings
 from services.analysis.states import STACK
 from services.analysis.telemetry import configure_logging
-from services.stacker.stacking import STACK_FILE, load_stack
+from services.stacker.stacking import STACK_FILE, load_stack, refuse_changed_networks
 from serving.client import RemoteEnsemble
 
 #: Processes of one worker. Two overlap one analysis' database round trips with another one's wait for the networks;
@@ -24,7 +24,7 @@ POLL_S = 0.2
 
 
 def main() -> None:
-    """Waits for the networks as long as it takes; refuses to start (exit 1) when a version does not fit."""
+    """Waits for the networks as long as it takes; refuses to start (exit 1) when one does not fit."""
     settings = load_settings()
     configure_logging(settings, "stacker")
     # In a process of its own, so that this one never has a gRPC thread: none could live on in the worker's forks, and
@@ -59,6 +59,7 @@ def _check(settings: Settings) -> int:
 def _require_fitting_networks(settings: Settings, asked_by: int) -> None:
     """Waits until every network answers, or nobody waits for the check any more."""
     stack = load_stack(settings.models_dir / STACK_FILE)
+    refuse_changed_networks(stack, settings.models_dir)
     with RemoteEnsemble(settings.serving_addresses()) as networks:
         served = networks.served_versions(timeout_s=2.0)
         while not all(served.values()):

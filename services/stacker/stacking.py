@@ -7,6 +7,7 @@ networks' log-softmax of the seven classes, and the two thresholds of the band.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -133,6 +134,25 @@ def load_stack(path: Path) -> Stack:
         return Stack.model_validate(json.loads(path.read_text()))
     except (OSError, json.JSONDecodeError, ValidationError) as error:
         raise ModelMismatchError(f"{path} cannot be used: {error}") from error
+
+
+def refuse_changed_networks(stack: Stack, models: Path) -> None:
+    """Compare the networks in `models` with those the stack was fitted for: a version number may hide another file.
+
+    A network that cannot be read there is passed over: in a cluster the stacker has the stack alone.
+
+    Raises:
+        ModelMismatchError: a network is another one under the same version.
+    """
+    for network in stack.networks:
+        file = models / network.name / str(network.version) / "saved_model.pb"
+        try:
+            with file.open("rb") as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError:
+            continue
+        if digest != network.sha256:
+            raise ModelMismatchError(f"the stack was fitted for another file than {file} (sha256)")
 
 
 def combine(stack: Stack, answers: Sequence[NetworkAnswer], *, explain: bool = False) -> Result:

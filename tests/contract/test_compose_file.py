@@ -170,6 +170,19 @@ def test_celery_prints_no_banner_between_the_lines_of_the_log(file: str) -> None
     assert set(after) == {"--quiet"}
 
 
+def test_a_new_release_creates_the_server_of_every_network_anew() -> None:
+    """TensorFlow Serving keeps a network that it has loaded, and Compose a container that is configured as before."""
+    documented = re.search(
+        r"^  docker compose up .*--force-recreate (.*)$", (ROOT / "docs/deploy.md").read_text(), re.MULTILINE
+    )
+    services = _read("docker-compose.yml")["services"]
+
+    assert documented
+    assert set(documented[1].split()) == {
+        name for name, service in services.items() if service["image"].startswith("tensorflow/serving:")
+    }
+
+
 def test_a_network_s_server_has_its_callers_dial_anew() -> None:
     """Else a replica that is added is never asked: a channel looks names up when a connection ends."""
     compose = _read("docker-compose.yml")["services"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from serving import wire
 from serving.answers import NETWORKS
 
 ROOT = Path(__file__).parents[3]
+MODELS = ROOT / "serving" / "models"
 PATIENCE_S = 60.0
 AVAILABLE = 30
 
@@ -29,14 +31,14 @@ def serves(version: int):
 
 
 @pytest.fixture
-def started() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts the stacker against one address for all four networks."""
     processes: list[subprocess.Popen[str]] = []
 
-    def start(address: str) -> subprocess.Popen[str]:
+    def start(address: str, models: Path = MODELS) -> subprocess.Popen[str]:
         addresses = {f"{name.upper()}_SERVING_URL": address for name in NETWORKS}
         command = [sys.executable, "-m", "services.stacker"]
-        environment = {**os.environ, **addresses, "LOG_FORMAT": "json", "MODELS_DIR": str(ROOT / "serving/models")}
+        environment = {**os.environ, **addresses, "LOG_FORMAT": "json", "MODELS_DIR": str(models)}
         processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
         return processes[-1]
 
@@ -66,6 +68,20 @@ def test_a_version_that_the_stack_was_not_fitted_for_is_refused(started, fake):
     (refusal,) = [json.loads(line) for line in said.splitlines()]
     assert refusal["event"] == "refusing to start"
     assert "served is [99]" in refusal["why"]
+
+
+def test_a_network_that_changed_under_the_same_version_is_refused(started, fake, tmp_path):
+    shutil.copy(MODELS / "stack.json", tmp_path)
+    (tmp_path / "densenet121" / "1").mkdir(parents=True)
+    (tmp_path / "densenet121" / "1" / "saved_model.pb").write_bytes(b"trained anew")
+    stacker = started(fake(status=serves(1)), tmp_path)
+
+    _, said = stacker.communicate(timeout=PATIENCE_S)
+
+    assert stacker.returncode == 1
+    (refusal,) = [json.loads(line) for line in said.splitlines()]
+    assert f"another file than {tmp_path}/densenet121/1/saved_model.pb" in refusal["why"]
+    assert "exported together" in refusal["advice"]
 
 
 def test_what_becomes_the_worker_has_no_thread_of_the_look_and_takes_it_along_when_it_dies(started):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from services.analysis.errors import ModelMismatchError
 from services.analysis.results import CLASSES, NETWORKS, Band
-from services.stacker.stacking import Stack, band_of, combine, load_stack
+from services.stacker.stacking import Stack, band_of, combine, load_stack, refuse_changed_networks
 from serving.answers import NetworkAnswer
 
 
@@ -161,6 +162,22 @@ def test_a_stack_that_does_not_fit_refuses_to_load(tmp_path: Path, changes: dict
 def test_a_missing_stack_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(ModelMismatchError, match="cannot be used"):
         load_stack(tmp_path / "stack.json")
+
+
+def test_a_network_that_can_be_read_is_the_one_that_the_stack_was_fitted_for(tmp_path: Path) -> None:
+    document = stack_document()
+    document["networks"][1]["sha256"] = hashlib.sha256(b"fitted").hexdigest()
+    stack = Stack.model_validate(document)
+    refuse_changed_networks(stack, tmp_path)  # in a cluster the stack lies there alone
+
+    file = tmp_path / NETWORKS[1] / "3" / "saved_model.pb"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"fitted")
+    refuse_changed_networks(stack, tmp_path)
+
+    file.write_bytes(b"trained anew")
+    with pytest.raises(ModelMismatchError, match=f"another file than {file}"):
+        refuse_changed_networks(stack, tmp_path)
 
 
 def test_an_explanation_adds_up_to_the_probability_and_keeps_every_networks_own_map():
