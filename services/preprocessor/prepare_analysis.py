@@ -107,8 +107,10 @@ class Preprocessor:
         try:
             self.record.advance(lease, described(lesion))
         except LeaseLostError:
-            # Deleted, or taken over by another worker, which stores the same pixels again if they are still wanted.
-            self.blobs.delete_tensor(lease.analysis_id)
+            # Whoever took over may have stored the same pixels already and handed them on. Where the analysis has not
+            # ended, whatever ends it later meets ours, too; where it has, nobody else would take them back.
+            if not self.record.under_way(lease.analysis_id):
+                self.blobs.delete_tensor(lease.analysis_id)
             raise
         try:
             self.doorbell.ring(STACK, lease.analysis_id)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, update
+from sqlalchemy import Connection, CursorResult, select, update
 
 from services.analysis import statements
 from services.analysis.database import single_statement
@@ -89,6 +89,12 @@ class Leases(Record):
             ).first()
         if row is None:
             raise LeaseLostError
+
+    def under_way(self, analysis_id: uuid.UUID) -> bool:
+        """Whether a worker has the analysis or will have it: it is neither finished nor cancelled nor deleted."""
+        with single_statement(self._engine) as connection:
+            waits = select(AnalysisRow.id).where(AnalysisRow.id == analysis_id, AnalysisRow.due_at.is_not(None))
+            return connection.execute(waits).first() is not None
 
     def reject(self, lease: Lease, reason: Reason) -> None:
         """Ends the analysis with an expected refusal: the photograph cannot be answered for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 from services.analysis.blobs import BlobStore, tensor_key, upload_key
 from services.analysis.circuits import Circuits
 from services.analysis.doorbell import Doorbell, make_celery
-from services.analysis.errors import BlobMissingError, BlobStoreUnavailableError
+from services.analysis.errors import BlobMissingError, BlobStoreUnavailableError, LeaseLostError
 from services.analysis.record import AnalysisRecord, Submission
 from services.analysis.results import CLASSES, NETWORKS
 from services.analysis.settings import load_settings
@@ -239,21 +239,44 @@ def test_a_store_that_is_away_gives_the_lease_back_and_costs_no_delivery(
     assert service.record.find(analysis_id).state is AnalysisState.PREPARED
 
 
-def test_an_analysis_deleted_while_it_is_prepared_leaves_no_pixels(
-    service: Service, photograph: bytes, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", [AnalysisRecord.delete, AnalysisRecord.cancel])
+def test_an_analysis_ended_by_its_owner_while_it_is_prepared_leaves_no_pixels(
+    service: Service,
+    photograph: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Callable[[AnalysisRecord, uuid.UUID], object],
 ) -> None:
     analysis_id = service.upload(photograph)
     put_tensor = service.blobs.put_tensor
 
-    def deleted_meanwhile(analysis_id: uuid.UUID, tensor: NDArray[np.uint8]) -> None:
+    def ended_meanwhile(analysis_id: uuid.UUID, tensor: NDArray[np.uint8]) -> None:
         put_tensor(analysis_id, tensor)
-        service.record.delete(analysis_id)
+        end(service.record, analysis_id)
 
-    monkeypatch.setattr(service.blobs, "put_tensor", deleted_meanwhile)
-    with pytest.raises(Exception, match="lease"):
+    monkeypatch.setattr(service.blobs, "put_tensor", ended_meanwhile)
+    with pytest.raises(LeaseLostError):
         service.preprocessor.prepare_analysis(analysis_id)
     with pytest.raises(BlobMissingError):
         service.blobs.get_tensor(analysis_id)
+
+
+def test_a_worker_that_wakes_after_its_lease_leaves_its_successors_pixels_to_the_stacker(
+    service: Service, photograph: bytes, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analysis_id = service.upload(photograph)
+    put_tensor = service.blobs.put_tensor
+
+    def overtaken_meanwhile(analysis_id: uuid.UUID, tensor: NDArray[np.uint8]) -> None:
+        monkeypatch.setattr(service.blobs, "put_tensor", put_tensor)
+        make_due(engine)
+        service.preprocessor.prepare_analysis(analysis_id)
+        put_tensor(analysis_id, tensor)
+
+    monkeypatch.setattr(service.blobs, "put_tensor", overtaken_meanwhile)
+    with pytest.raises(LeaseLostError):
+        service.preprocessor.prepare_analysis(analysis_id)
+    service.stacker.stack_analysis(analysis_id)
+    assert service.record.find(analysis_id).state is AnalysisState.DONE
 
 
 def test_the_sweeper_rings_for_what_was_never_heard(service: Service, photograph: bytes, engine: Engine) -> None:
