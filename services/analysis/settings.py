@@ -22,8 +22,9 @@ from services.analysis.results import NETWORKS
 #: 15 MB: a 12-megapixel phone JPEG is 3–6 MB, a 48-megapixel one up to 14 MB.
 MAX_UPLOAD_BYTES = 15_000_000
 
-
-#: Seconds a stacking task may take beyond the networks' deadline before it is killed; a lease has to outlive that.
+#: Seconds after which a preparation is killed, and seconds beyond the networks' deadline after which a stacking is: a
+#: lease has to outlive both.
+PREPARATION_LIMIT_S = 15
 TASK_MARGIN_S = 7
 
 
@@ -179,8 +180,11 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _lease_outlives_the_task(self) -> Settings:
-        if self.lease_s < self.network_deadline_s + TASK_MARGIN_S:
-            raise ValueError(f"LEASE_S must exceed NETWORK_DEADLINE_S by {TASK_MARGIN_S} s, or work is done twice")
+        if self.lease_s <= max(self.network_deadline_s + TASK_MARGIN_S, PREPARATION_LIMIT_S):
+            raise ValueError(
+                f"LEASE_S must exceed NETWORK_DEADLINE_S by {TASK_MARGIN_S} s, and {PREPARATION_LIMIT_S} s in any case,"
+                " or work is done twice"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,16 +24,16 @@ from services.analysis.doorbell import Doorbell, make_celery
 from services.analysis.metrics import MetricsPort, StageMetrics
 from services.analysis.record import Leases
 from services.analysis.sealing import sealing_from
-from services.analysis.settings import load_settings
+from services.analysis.settings import PREPARATION_LIMIT_S, load_settings
 from services.analysis.states import PREPARE
 from services.analysis.telemetry import configure_logging, expected_failures_in_one_line
 from services.preprocessor import confined
 from services.preprocessor.prepare_analysis import Preprocessor
 
-#: Seconds one photograph may take: 12 megapixels take well under one, so this one is stuck.
-TIME_LIMIT_S = 12
-#: Seconds later the process is killed, when a C function does not listen to the soft limit.
+#: Seconds after the soft limit the process is killed, when a C function does not listen to it.
 KILL_AFTER_S = 3
+#: Seconds one photograph may take: 12 megapixels take well under one, so this one is stuck.
+TIME_LIMIT_S = PREPARATION_LIMIT_S - KILL_AFTER_S
 
 settings = load_settings()
 app = make_celery(settings, "preprocessor")
@@ -52,7 +52,7 @@ def _preprocessor() -> Preprocessor:
     )
 
 
-@app.task(name=PREPARE.task, bind=True, soft_time_limit=TIME_LIMIT_S, time_limit=TIME_LIMIT_S + KILL_AFTER_S)
+@app.task(name=PREPARE.task, bind=True, soft_time_limit=TIME_LIMIT_S, time_limit=PREPARATION_LIMIT_S)
 def prepare_analysis_task(self: Any, analysis_id: str) -> None:
     """Prepares one analysis."""
     with expected_failures_in_one_line(PREPARE.task, self.request.headers):

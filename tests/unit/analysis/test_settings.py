@@ -9,6 +9,7 @@ import pytest
 from services.analysis.errors import SettingsError
 from services.analysis.results import NETWORKS
 from services.analysis.settings import Settings, load_settings, markdown_table
+from services.preprocessor import worker
 
 
 def test_defaults_need_no_environment() -> None:
@@ -41,6 +42,13 @@ def test_a_wrong_value_names_its_setting(name: str, value: str) -> None:
 def test_a_lease_must_outlive_the_task_it_protects() -> None:
     with pytest.raises(SettingsError, match="LEASE_S must exceed NETWORK_DEADLINE_S"):
         load_settings({"LEASE_S": "10", "NETWORK_DEADLINE_S": "9"})
+
+
+def test_a_lease_must_outlive_a_preparation_however_quick_the_networks_are() -> None:
+    killed_after_s = worker.prepare_analysis_task.time_limit
+    with pytest.raises(SettingsError, match=f"LEASE_S must exceed .* {killed_after_s} s in any case"):
+        load_settings({"LEASE_S": str(killed_after_s), "NETWORK_DEADLINE_S": "2"})
+    assert load_settings({"LEASE_S": str(killed_after_s + 1), "NETWORK_DEADLINE_S": "2"}).network_deadline_s == 2
 
 
 def test_every_network_has_an_address() -> None:
