@@ -31,6 +31,8 @@ PROBABILITY_BUCKETS = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7
 #: Of a logit and of a probability, to both sides of no difference.
 LOGIT_DIFFERENCES = (-4.0, -2.0, -1.0, -0.5, -0.2, -0.05, 0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 PROBABILITY_DIFFERENCES = (-0.5, -0.2, -0.1, -0.05, -0.02, -0.005, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5)
+#: Of a logit: most lesions lie 5 to 10 below the limit, and it is its neighbourhood that says whether it still fits.
+STRANGENESS_DIFFERENCES = (-12.0, -8.0, -6.0, -4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 #: How a stage may end.
 OUTCOMES = ("done", "rejected", "failed", "retried", "error")
@@ -151,30 +153,39 @@ class StageInHand:
 class NetworkMetrics:
     """The four networks and what came out of them. One for each process of the stacker."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         shared_folder()
         self.seconds = Histogram(
             "lesionlens_network_seconds",
             "Seconds from asking a network to its answer or failure.",
             ["network"],
             buckets=NETWORK_BUCKETS_S,
+            registry=registry,
         )
         self.failures = Counter(
-            "lesionlens_network_failures_total", "Calls without a usable answer, by gRPC code.", ["network", "code"]
+            "lesionlens_network_failures_total",
+            "Calls without a usable answer, by gRPC code.",
+            ["network", "code"],
+            registry=registry,
         )
         self.probability = Histogram(
-            "lesionlens_probability", "Calibrated probabilities answered.", buckets=PROBABILITY_BUCKETS
+            "lesionlens_probability",
+            "Calibrated probabilities answered.",
+            buckets=PROBABILITY_BUCKETS,
+            registry=registry,
         )
-        self.answers = Counter("lesionlens_answers_total", "Answers, by risk band.", ["band"])
+        self.answers = Counter("lesionlens_answers_total", "Answers, by risk band.", ["band"], registry=registry)
         self.strangeness = Histogram(
-            "lesionlens_strangeness_ratio",
-            "How unlike the training images a picture is, as a share of the limit above which it is no lesion.",
-            buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 4.0),
+            "lesionlens_strangeness_logit_difference",
+            "Logit of a picture being no lesion, less the limit: above 0 it is refused.",
+            buckets=STRANGENESS_DIFFERENCES,
+            registry=registry,
         )
         self.drift = Gauge(
             "lesionlens_drift_score",
             "How far the recent pictures' mean lies from the training images'; 1 is what chance alone gives.",
             multiprocess_mode="livemax",
+            registry=registry,
         )
         for network in NETWORKS:
             self.seconds.labels(network)

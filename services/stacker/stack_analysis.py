@@ -138,8 +138,8 @@ class Stacker:
         embedding = next(answer.embedding for answer in answers if answer.name == self.familiarity.network)
         if embedding is None:
             return
-        ratio = float(self.familiarity.score(embedding[:1])[0]) / self.familiarity.threshold
-        self.metrics.strangeness.observe(ratio)
+        # A difference, for both are logits, of either sign.
+        self.metrics.strangeness.observe(float(self.familiarity.score(embedding[:1])[0]) - self.familiarity.threshold)
         score = self.drift.add(embedding[0]) if self.drift is not None else None
         if score is not None:
             self.metrics.drift.set(score)

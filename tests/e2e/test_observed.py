@@ -69,7 +69,7 @@ def test_all_processes_count_together(product: Product) -> None:
                 'lesionlens_stage_seconds_count{outcome="done",stage="stack"}',
                 *(f'lesionlens_network_seconds_count{{network="{network}"}}' for network in NETWORKS),
                 "lesionlens_probability_count",
-                "lesionlens_strangeness_ratio_count",
+                "lesionlens_strangeness_logit_difference_count",
                 "lesionlens_uploads_accepted_total",
             )
         )

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, text
 
 from services.analysis.blobs import BlobStore, tensor_key, upload_key
 from services.analysis.circuits import Circuits
 from services.analysis.doorbell import Doorbell, make_celery
 from services.analysis.errors import BlobMissingError, BlobStoreUnavailableError, LeaseLostError
+from services.analysis.metrics import NetworkMetrics
 from services.analysis.record import AnalysisRecord, Submission
 from services.analysis.results import CLASSES, NETWORKS
 from services.analysis.settings import load_settings
@@ -23,6 +25,7 @@ from services.analysis.states import PREPARE, STACK, AnalysisState
 from services.preprocessor.prepare_analysis import Preprocessor
 from services.stacker import sweep
 from services.stacker.orphans import OrphanSweeper
+from services.stacker.out_of_distribution import Familiarity
 from services.stacker.stack_analysis import Stacker
 from services.stacker.stacking import Stack
 from services.stacker.sweep import Sweeper
@@ -36,6 +39,7 @@ class Networks:
     away: set[str] = field(default_factory=set)
     asked: int = 0
     turns: int = 0
+    embedding: float | None = None
 
     def ask_all(
         self, tensor: NDArray[np.uint8], deadline_s: float, shown: Mapping[str, int] = EVERYTHING
@@ -53,7 +57,7 @@ class Networks:
                 np.full(shown[name], index, np.float32),
                 np.zeros((shown[name], 7), np.float32),
                 np.ones((shown[name], 7, 7), np.float32),
-                None,
+                None if self.embedding is None else np.full((shown[name], 1), self.embedding, np.float32),
             )
             for index, name in enumerate(NETWORKS)
         )
@@ -308,6 +312,33 @@ def test_results_past_retention_are_gone(service: Service, photograph: bytes, tm
     replace(service.sweeper, result_retention_d=0).sweep()
     assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
     assert service.record.results_past_retention(0, 10) == ()
+
+
+@pytest.mark.parametrize(
+    ("strangeness", "state", "least", "most"),
+    [
+        (-9.0, AnalysisState.DONE, -6.0, -4.0),
+        (-4.0, AnalysisState.DONE, -1.0, -0.5),
+        (-2.6, AnalysisState.REJECTED, 0.5, 1.0),
+    ],
+)
+def test_what_is_refused_as_no_lesion_is_counted_above_0_and_all_else_below(
+    service: Service, photograph: bytes, strangeness: float, state: AnalysisState, least: float, most: float
+) -> None:
+    registry = CollectorRegistry()
+    service.networks.embedding = strangeness
+    one = np.ones(1)
+    familiarity = Familiarity(NETWORKS[0], one, 0.0, -3.3, np.zeros(1), np.ones((1, 1)), one)
+    stacker = replace(service.stacker, familiarity=familiarity, metrics=NetworkMetrics(registry))
+    analysis_id = service.upload(photograph)
+    service.preprocessor.prepare_analysis(analysis_id)
+    stacker.stack_analysis(analysis_id)
+
+    def at_most(difference: float) -> float | None:
+        return registry.get_sample_value("lesionlens_strangeness_logit_difference_bucket", {"le": str(difference)})
+
+    assert service.record.find(analysis_id).state is state
+    assert (at_most(least), at_most(most)) == (0, 1)
 
 
 def test_while_a_circuit_is_open_analyses_wait_and_nothing_is_asked_of_the_others(
