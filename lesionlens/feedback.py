@@ -5,7 +5,6 @@ The folder is made to say what holds now: what was withdrawn or deleted since th
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import os
 import re
@@ -17,7 +16,7 @@ from sqlalchemy.exc import ProgrammingError
 from lesionlens.keys import database_url
 from services.analysis.blobs import BlobStore, S3Access
 from services.analysis.database import make_engine
-from services.analysis.errors import BlobMissingError, LesionLensError
+from services.analysis.errors import BlobMissingError, BlobUnreadableError, LesionLensError
 from services.analysis.record import FeedbackRecord
 from services.analysis.sealing import sealing_from
 from services.analysis.settings import load_settings
@@ -26,6 +25,9 @@ from services.analysis.settings import load_settings
 TABLE = "metadata.csv"
 COLUMNS = ("image_id", "source", "dx", "file", "confirmed_by")
 SOURCE = "feedback"
+PUT_BACK = (
+    "Put what BLOB_KEYS had when it was stored (a key, or plain) back, behind the newer keys, and run this again."
+)
 #: What this command writes and may therefore take away again. The feedback's id tells nothing about its analysis.
 _OURS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(?:jpg|png|webp|img)")
 _ENDINGS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
@@ -58,16 +60,23 @@ def feedback_command(folder: Path) -> None:
 
 
 def write_feedback(record: FeedbackRecord, blobs: BlobStore, folder: Path) -> int:
-    """Makes `folder` hold what may be used now; how many photographs those are."""
+    """Makes `folder` hold what may be used now; how many photographs those are.
+
+    One that cannot be decrypted is left out with a warning: others may have been withdrawn, and have to go.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[tuple[str, ...]] = []
     for analysis_id, feedback in record.consented():
-        # Deleted between the question and this: then there is nothing to use.
-        with contextlib.suppress(BlobMissingError):
+        try:
             photograph = blobs.get_upload(analysis_id)
-            name = f"{feedback.id}.{_ending(photograph)}"
-            _write(folder / name, photograph)
-            rows.append((str(feedback.id), SOURCE, feedback.diagnosis, name, feedback.source))
+        except BlobMissingError:  # deleted between the question and this: then there is nothing to use
+            continue
+        except BlobUnreadableError as error:
+            click.echo(f"{feedback.id} is left out: {error.detail} {PUT_BACK}", err=True)
+            continue
+        name = f"{feedback.id}.{_ending(photograph)}"
+        _write(folder / name, photograph)
+        rows.append((str(feedback.id), SOURCE, feedback.diagnosis, name, feedback.source))
     kept = {row[COLUMNS.index("file")] for row in rows}
     for path in folder.iterdir():
         if _OURS.fullmatch(path.name) and path.name not in kept:

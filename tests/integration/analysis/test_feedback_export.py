@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import os
 import uuid
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from sqlalchemy import Engine
 from lesionlens.cli import main
 from services.analysis.blobs import BlobStore
 from services.analysis.record import AnalysisRecord, Feedback, Submission
+from services.analysis.sealing import KEY_BYTES, sealing_from
 from training.datasets import keep_known, open_folder
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(32)
@@ -84,3 +87,33 @@ def test_a_photograph_that_is_gone_is_left_out(record, blobs, export, tmp_path) 
     record.add_feedback(analysis_id, Feedback("mel", "biopsy", consent=True))
     blobs.delete(analysis_id)
     assert export(tmp_path / "training") == []
+
+
+def test_a_photograph_without_its_key_does_not_keep_in_the_folder_what_was_withdrawn(
+    record, blobs, postgres_url, tmp_path
+) -> None:
+    old, new = (f"{name}:{base64.b64encode(os.urandom(KEY_BYTES)).decode()}" for name in ("old", "new"))
+    sealed, agreed, withdrawn = (photographed(record, blobs) for _ in range(3))
+    BlobStore((tmp_path / "data" / "blobs").as_uri(), sealing_from(old)).put_upload(sealed, JPEG)
+    locked, kept, revoked = (Feedback("mel", "biopsy", consent=True) for _ in range(3))
+    for analysis_id, feedback in ((sealed, locked), (agreed, kept), (withdrawn, revoked)):
+        record.add_feedback(analysis_id, feedback)
+    folder = tmp_path / "training"
+
+    def run(blob_keys: str) -> str:
+        environment = {"DATABASE_URL": postgres_url, "DATA_DIR": str(tmp_path / "data"), "BLOB_KEYS": blob_keys}
+        done = CliRunner().invoke(main, ["feedback", str(folder)], env=environment)
+        assert done.exit_code == 0, done.output
+        return done.stderr
+
+    run(f"{new},{old},plain")
+    assert len(list(folder.glob("*.jpg"))) == 3
+    record.revoke_feedback(withdrawn, revoked.id)
+    warning = run(f"{new},plain")
+
+    assert {path.name for path in folder.glob("*.jpg")} == {f"{kept.id}.jpg"}
+    assert str(locked.id) in warning
+    assert "the key “old”" in warning
+    assert str(sealed)[:8] not in warning
+    run(f"{new},{old},plain")
+    assert {path.name for path in folder.glob("*.jpg")} == {f"{kept.id}.jpg", f"{locked.id}.jpg"}
