@@ -89,7 +89,8 @@ class BatchRow(Base):
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
-    #: SHA-256 of the Idempotency-Key, and of all uploads with their options, in their order.
+    #: SHA-256 of the Idempotency-Key, and of all uploads with their options, in their order; NULL: sent without a key,
+    #: or nothing of it is left.
     idempotency_key_digest: Mapped[bytes | None] = mapped_column(LargeBinary, unique=True)
     uploads_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
 

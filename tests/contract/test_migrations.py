@@ -45,6 +45,29 @@ def test_migrations_can_be_undone_and_done_again(engine: Engine) -> None:
         assert "analysis" in inspect(connection).get_table_names()
 
 
+def test_digests_of_batches_that_cannot_be_repeated_go_with_the_update(engine: Engine) -> None:
+    migrate(engine, "base")
+    migrate(engine, "0007")
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO batch (id, idempotency_key_digest, uploads_digest) VALUES"
+                " (gen_random_uuid(), 'there', ''), (gen_random_uuid(), 'deleted', ''), (gen_random_uuid(), NULL, '')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO analysis (id, state, due_at, upload_digest, batch_id, batch_position)"
+                " SELECT gen_random_uuid(), 'queued', now(), '', id, 0 FROM batch"
+                " WHERE idempotency_key_digest = 'there'"
+            )
+        )
+    migrate(engine)
+    with engine.connect() as connection:
+        kept = connection.execute(text("SELECT idempotency_key_digest FROM batch WHERE uploads_digest IS NOT NULL"))
+        assert [bytes(digest) for digest in kept.scalars()] == [b"there"]
+
+
 def test_an_older_release_refuses_a_newer_schema_in_one_line(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", engine.url.render_as_string(hide_password=False))
     monkeypatch.setenv("LOG_FORMAT", "json")

@@ -70,7 +70,9 @@ class Acceptance(Record):
             IdempotencyMismatchError: the key belongs to a batch of other uploads or options.
             DailyQuotaError: the API key may not send that many any more today.
         """
-        key_digest, uploads_digest = self._key_digest(idempotency_key_digest), _digest_of_all(submissions)
+        key_digest = self._key_digest(idempotency_key_digest)
+        # Nothing but a repetition is compared with it.
+        uploads_digest = None if key_digest is None else _digest_of_all(submissions)
         with self._transaction() as connection:
             inserted = connection.execute(
                 upsert(BatchRow)
@@ -103,7 +105,7 @@ class Acceptance(Record):
             return tuple(selected(connection, rows.order_by(AnalysisRow.batch_position)))
 
     def _batch_before(
-        self, connection: Connection, key_digest: bytes | None, uploads_digest: bytes
+        self, connection: Connection, key_digest: bytes | None, uploads_digest: bytes | None
     ) -> tuple[Analysis, ...]:
         batch = connection.execute(
             select(BatchRow.id, BatchRow.uploads_digest).where(BatchRow.idempotency_key_digest == key_digest)

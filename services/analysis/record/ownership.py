@@ -6,7 +6,7 @@ import datetime as dt
 import uuid
 from typing import Any
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import Connection, delete, exists, func, select, tuple_, update
 
 from services.analysis import statements
 from services.analysis.database import single_statement
@@ -16,7 +16,7 @@ from services.analysis.record.kinds import CANCELLED, Analysis
 from services.analysis.record.rows import announce, announce_end, refused, selected, with_opinions
 from services.analysis.statements import NO_LEASE
 from services.analysis.states import AnalysisState
-from services.analysis.tables import AnalysisRow, DeadLetterRow, FeedbackRow, PredictionRow
+from services.analysis.tables import AnalysisRow, BatchRow, DeadLetterRow, FeedbackRow, PredictionRow
 
 
 class Ownership(Record):
@@ -117,14 +117,26 @@ class Ownership(Record):
                 update(AnalysisRow)
                 .where(AnalysisRow.id == analysis_id, self._visible())
                 .values(**_emptied())
-                .returning(AnalysisRow.id)
+                .returning(AnalysisRow.batch_id)
             ).first()
             if changed is None:
                 raise AnalysisNotFoundError
             connection.execute(delete(PredictionRow).where(PredictionRow.analysis_id == analysis_id))
             connection.execute(delete(FeedbackRow).where(FeedbackRow.analysis_id == analysis_id))
             connection.execute(delete(DeadLetterRow).where(DeadLetterRow.analysis_id == analysis_id))
+            if changed.batch_id is not None:
+                _forget_what_was_sent(connection, changed.batch_id)
             announce(connection, analysis_id)
+
+
+def _forget_what_was_sent(connection: Connection, batch_id: uuid.UUID) -> None:
+    """Takes its digests from a batch that nothing is left of: it can be repeated no more."""
+    # Locked until the commit: two deletions at once would each see what the other one deletes.
+    connection.execute(select(BatchRow.id).where(BatchRow.id == batch_id).with_for_update())
+    left = exists().where(AnalysisRow.batch_id == batch_id, AnalysisRow.state != AnalysisState.DELETED)
+    connection.execute(
+        update(BatchRow).where(BatchRow.id == batch_id, ~left).values(idempotency_key_digest=None, uploads_digest=None)
+    )
 
 
 def _emptied() -> dict[str, Any]:

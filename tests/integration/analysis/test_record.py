@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import Engine, select, text
+import tenacity
+from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import IntegrityError
 
 from services.analysis.database import make_engine
@@ -24,11 +26,13 @@ from services.analysis.record import (
     Lease,
     NotClaimed,
     Submission,
+    ownership,
 )
 from services.analysis.results import CLASSES, NETWORKS, Band, NetworkOpinion, Reason, Result
 from services.analysis.states import PREPARE, STACK, AnalysisState, Stage
-from services.analysis.tables import PredictionRow
+from services.analysis.tables import BatchRow, PredictionRow
 
+DIGESTS = (BatchRow.idempotency_key_digest, BatchRow.uploads_digest)
 RESULT = Result(
     probability=0.25,
     band=Band.UNSURE,
@@ -303,6 +307,52 @@ def test_a_batch_is_recorded_as_a_whole_or_not_at_all(record: AnalysisRecord) ->
         record.accept_batch(batch_id, [twice, twice])
     with pytest.raises(AnalysisNotFoundError):
         record.batch(uuid.uuid4())
+
+
+def digests(engine: Engine) -> list[tuple[bytes | None, bytes | None]]:
+    with engine.connect() as connection:
+        return [(row[0], row[1]) for row in connection.execute(select(*DIGESTS))]
+
+
+def test_a_batch_keeps_digests_until_the_last_of_it_is_deleted(record: AnalysisRecord, engine: Engine) -> None:
+    uploads = [Submission(uuid.uuid4(), name) for name in (b"one", b"other")]
+    record.accept_batch(uuid.uuid4(), uploads, b"key")
+    record.delete(uploads[0].analysis_id)
+    assert all(digests(engine)[0])
+    record.delete(uploads[1].analysis_id)
+    assert digests(engine) == [(None, None)]
+    record.accept_batch(uuid.uuid4(), [Submission(uuid.uuid4(), b"another")], b"key")
+
+
+def test_a_batch_without_a_key_keeps_no_digest(record: AnalysisRecord, engine: Engine) -> None:
+    record.accept_batch(uuid.uuid4(), [Submission(uuid.uuid4(), b"photo")])
+    assert digests(engine) == [(None, None)]
+
+
+def test_the_last_two_of_a_batch_deleted_at_once_leave_no_digests(
+    record: AnalysisRecord, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = [Submission(uuid.uuid4(), name) for name in (b"one", b"other")]
+    record.accept_batch(uuid.uuid4(), uploads, b"key")
+    announce = ownership.announce
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with ThreadPoolExecutor(1) as threads:
+        others: list[Future[None]] = []
+
+        def announced_while_the_other_one_is_deleted(connection: Connection, analysis_id: uuid.UUID) -> None:
+            monkeypatch.setattr(ownership, "announce", announce)
+            others.append(threads.submit(record.delete, uploads[1].analysis_id))
+            for attempt in tenacity.Retrying(stop=tenacity.stop_after_delay(30), wait=tenacity.wait_fixed(0.01)):
+                with attempt, engine.connect() as looking:
+                    assert others[0].done() or looking.execute(waiting).scalar_one()
+            announce(connection, analysis_id)
+
+        monkeypatch.setattr(ownership, "announce", announced_while_the_other_one_is_deleted)
+        record.delete(uploads[0].analysis_id)
+        others[0].result(30)
+    assert digests(engine) == [(None, None)]
 
 
 def test_the_backlog_counts_what_waits_for_each_stage(record: AnalysisRecord, accept: Callable[..., uuid.UUID]) -> None:
