@@ -194,6 +194,13 @@ class AnalysisRow(Base):
             "finished_at",
             postgresql_where=text("state <> 'deleted'"),
         ),
+        # Finished analyses whose photographs are still stored, by whether they may be and since when.
+        Index(
+            "ix_analysis_images",
+            "store",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL AND images_deleted_at IS NULL"),
+        ),
         Index(
             "ix_analysis_of_key",
             "api_key_id",

@@ -50,14 +50,14 @@ class Upkeep(Record):
         agreed = exists().where(
             FeedbackRow.analysis_id == AnalysisRow.id, FeedbackRow.consent, FeedbackRow.revoked_at.is_(None)
         )
+        # Two ranges of `ix_analysis_images`, for this is asked every few seconds.
         over = or_(
-            and_(AnalysisRow.finished_at < in_seconds(-image_retention_h * 3600), ~agreed),
-            and_(AnalysisRow.finished_at.is_not(None), AnalysisRow.store.is_(False)),
+            and_(AnalysisRow.store, AnalysisRow.finished_at < in_seconds(-image_retention_h * 3600), ~agreed),
+            ~AnalysisRow.store,
         )
+        stored = and_(AnalysisRow.finished_at.is_not(None), AnalysisRow.images_deleted_at.is_(None))
         with self._transaction() as connection:
-            rows = connection.execute(
-                select(AnalysisRow.id).where(over, AnalysisRow.images_deleted_at.is_(None)).limit(limit)
-            ).scalars()
+            rows = connection.execute(select(AnalysisRow.id).where(stored, over).limit(limit)).scalars()
             return tuple(rows)
 
     def images_deleted(self, analysis_id: uuid.UUID) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import tenacity
-from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.exc import IntegrityError
 
 from services.analysis.database import make_engine
@@ -26,6 +27,7 @@ from services.analysis.record import (
     Lease,
     NotClaimed,
     Submission,
+    Upkeep,
     ownership,
 )
 from services.analysis.results import CLASSES, NETWORKS, Band, NetworkOpinion, Reason, Result
@@ -307,6 +309,24 @@ def test_a_batch_is_recorded_as_a_whole_or_not_at_all(record: AnalysisRecord) ->
         record.accept_batch(batch_id, [twice, twice])
     with pytest.raises(AnalysisNotFoundError):
         record.batch(uuid.uuid4())
+
+
+@pytest.mark.parametrize(
+    ("past_retention", "index"),
+    [(Upkeep.images_past_retention, "ix_analysis_images"), (Upkeep.results_past_retention, "ix_analysis_finished_at")],
+)
+def test_the_sweep_reads_an_index_and_not_the_table(
+    record: AnalysisRecord, engine: Engine, past_retention: Callable[..., object], index: str
+) -> None:
+    asked: list[tuple[str, Any]] = []
+    event.listen(engine, "before_cursor_execute", lambda *of: asked.append(of[2:4]))
+    past_retention(record, 24, 200)
+    ((statement, values),) = asked
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))  # the table is empty, and nothing cheaper to read
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", values).scalars())
+    assert f" {index} " in plan
+    assert "Seq Scan on analysis" not in plan
 
 
 def digests(engine: Engine) -> list[tuple[bytes | None, bytes | None]]:
