@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ import structlog
 from flask import Flask, Response, g, has_request_context, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
-from services.analysis.errors import LesionLensError
+from services.analysis.errors import LesionLensError, ServiceUnavailableError
 from services.gateway.door import TooMuchWaitingError
 from services.gateway.errors import (
     MalformedRequestError,
@@ -171,6 +172,13 @@ def answer_http(error: HTTPException) -> Response | HTTPException:
     return answer_unexpected(error)
 
 
+def answer_full(error: OSError) -> Response:
+    """Handler for an upload that found no room among the temporary files; other errors of the system are unexpected."""
+    if error.errno != errno.ENOSPC:
+        return answer_unexpected(error)
+    return answer_expected(ServiceUnavailableError("There is no room for the upload beside those under way."))
+
+
 def answer_unexpected(error: Exception) -> Response:
     """Handler for everything else: the cause goes to the log, not to the caller."""
     log.error("unexpected_error", exc_info=error, trace_id=trace_id())
@@ -190,4 +198,5 @@ def register_problems(app: Flask) -> None:
     """Makes the handlers above answer for the whole application."""
     app.register_error_handler(LesionLensError, answer_expected)
     app.register_error_handler(HTTPException, answer_http)
+    app.register_error_handler(OSError, answer_full)
     app.register_error_handler(Exception, answer_unexpected)

@@ -170,6 +170,23 @@ def test_celery_prints_no_banner_between_the_lines_of_the_log(file: str) -> None
     assert set(after) == {"--quiet"}
 
 
+def test_the_gateway_has_the_room_that_it_has_in_a_cluster(services: Services) -> None:
+    (gateway,) = [
+        document
+        for document in yaml.safe_load_all((ROOT / "k8s/base/gateway.yaml").read_text())
+        if document["kind"] == "Deployment"
+    ]
+    pod = gateway["spec"]["template"]["spec"]
+    (room,) = [volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"] if volume["name"] == "tmp"]
+    memory = pod["containers"][0]["resources"]["limits"]["memory"]
+
+    def here(quantity: str) -> str:
+        return quantity.removesuffix("i").lower()
+
+    assert services["gateway"]["tmpfs"] == [f"/tmp:size={here(room)}"]
+    assert services["gateway"]["deploy"]["resources"]["limits"]["memory"] == here(memory)
+
+
 def test_a_new_release_creates_the_server_of_every_network_anew() -> None:
     """TensorFlow Serving keeps a network that it has loaded, and Compose a container that is configured as before."""
     documented = re.search(

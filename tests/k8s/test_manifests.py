@@ -22,11 +22,14 @@ from services.analysis.results import NETWORKS
 from services.analysis.settings import load_settings
 from services.gateway.app import create_app
 from services.gateway.policy import policy_of
+from services.preprocessor.cell.cell import MEMORY_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = ("minimal", "production", "production-keda")
 #: The oldest and the newest release that docs/deploy.md names.
 VERSIONS = ("1.32", "1.37")
+#: What the files of the metrics may take of the gateway's /tmp.
+METRICS_BYTES = 64 << 20
 
 _spec = spec_from_file_location("cross_checks", Path(__file__).with_name("cross_checks.py"))
 assert _spec is not None
@@ -277,6 +280,20 @@ def test_the_ingress_speaks_tls_and_lets_the_largest_batch_through(production) -
         rule["host"] for rule in ingress["spec"]["rules"]
     }
     assert int(largest.removesuffix("m")) * 2**20 > int(config["data"]["MAX_BATCH_BYTES"])
+
+
+def test_the_gateway_has_room_for_what_all_its_threads_take_in(rendered) -> None:
+    (config,) = checks.of_kind(rendered, "ConfigMap")
+    batch, photograph, threads = (
+        int(config["data"][name]) for name in ("MAX_BATCH_BYTES", "MAX_UPLOAD_BYTES", "GATEWAY_THREADS")
+    )
+    pod = _gateway(rendered)
+    (room,) = [volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"] if volume["name"] == "tmp"]
+    memory = pod["containers"][0]["resources"]["limits"]["memory"]
+
+    taken_in = batch + (threads - 1) * photograph
+    assert checks.quantity(room) >= taken_in + METRICS_BYTES
+    assert checks.quantity(memory) >= checks.quantity(room) + taken_in + 2 * MEMORY_BYTES, "read once more; two cells"
 
 
 def test_prometheus_finds_all_that_count_as_the_documentation_says(rendered) -> None:

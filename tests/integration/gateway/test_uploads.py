@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
 import uuid
 import zlib
 
 import pytest
 import redis
+from flask import Request
 from PIL import Image
 from sqlalchemy import text
 
@@ -191,6 +194,18 @@ def test_without_the_image_store_nothing_is_taken(upload, parts, engine, monkeyp
     monkeypatch.setattr(parts.blobs, "put_upload", fail)
     assert_problem(upload(), 503, "service-unavailable")
     assert rows(engine) == 0
+
+
+def test_an_upload_that_finds_no_room_among_the_temporary_files_may_come_again(upload, blobs_stored, monkeypatch):
+    def full(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Request, "_get_file_stream", full)
+    response = upload()
+
+    assert_problem(response, 503, "service-unavailable")
+    assert response.headers["Retry-After"]
+    assert not blobs_stored()
 
 
 def test_a_doorbell_that_dies_after_the_commit_loses_nothing(upload, parts, monkeypatch):
