@@ -215,9 +215,14 @@ class BlobStore:
         for prefix in (_UPLOADS, _TENSORS, _PROBES) if self._folder is not None else ():
             assert self._folder is not None
             with _store_errors():
-                files = list((self._folder / prefix).glob("*#*"))
+                files = [file for file in (self._folder / prefix).glob("*#*") if _HALF_WRITTEN.search(file.name)]
             for file in files:
-                if _HALF_WRITTEN.search(file.name) and file.stat().st_mtime < before.timestamp():
+                try:
+                    with _store_errors(reading=True):
+                        written = file.stat().st_mtime
+                except BlobMissingError:  # it has been written since, and renamed
+                    continue
+                if written < before.timestamp():
                     yield ListedBlob(f"{prefix}/{file.name}", None, file)
 
     def delete_listed(self, blob: ListedBlob) -> None:

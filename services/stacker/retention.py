@@ -6,10 +6,13 @@ CronJob: the promise to delete should not hang on one beat.
 
 from __future__ import annotations
 
+import sys
+
 import structlog
 
 from services.analysis.blobs import BlobStore, S3Access
 from services.analysis.database import make_engine
+from services.analysis.errors import ServiceUnavailableError
 from services.analysis.record import AnalysisRecord
 from services.analysis.settings import load_settings
 from services.analysis.telemetry import configure_logging
@@ -32,17 +35,22 @@ def delete_past_retention(record: AnalysisRecord, blobs: BlobStore, image_h: flo
     return deleted
 
 
-def main() -> None:
-    """All that is due now."""
+def main() -> int:
+    """All that is due now; 0, or 1 after one log line that says which part was away."""
     settings = load_settings()
     configure_logging(settings, "retention")
     record = AnalysisRecord(make_engine(settings.database_url, pool_size=1))
     blobs = BlobStore(settings.blob_store_url, s3=S3Access.of(settings))
-    total = 0
-    while deleted := delete_past_retention(record, blobs, settings.image_retention_h, settings.result_retention_d):
-        total += deleted
-    structlog.get_logger(__name__).info("deleted what was kept long enough", deleted=total)
+    log, total = structlog.get_logger(__name__), 0
+    try:
+        while deleted := delete_past_retention(record, blobs, settings.image_retention_h, settings.result_retention_d):
+            total += deleted
+    except ServiceUnavailableError as error:
+        log.warning("left for the next time", because=error.detail, deleted=total)
+        return 1
+    log.info("deleted what was kept long enough", deleted=total)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -434,6 +435,24 @@ def test_blobs_that_no_row_wants_are_collected_and_all_others_stay(
     left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert left == {upload_key(kept), tensor_key(kept), "uploads/README"}
     assert replace(sweeper, margin_s=0).sweep() == 0
+
+
+def test_a_photograph_that_is_written_during_the_sweep_of_orphans_is_none(
+    service: Service, photograph: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analysis_id = service.upload(photograph)
+    whole = tmp_path / "blobs" / upload_key(analysis_id)
+    half_written = whole.rename(whole.with_name(f"{whole.name}#1"))
+    stat = Path.stat
+
+    def renamed_meanwhile(path: Path, **options: bool) -> os.stat_result:
+        if path == half_written and not whole.exists():
+            path.rename(whole)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", renamed_meanwhile)
+    assert OrphanSweeper(service.record, service.blobs, margin_s=0).sweep() == 0
+    assert service.blobs.get_upload(analysis_id) == photograph
 
 
 def test_a_sweep_of_orphans_that_ran_out_of_time_is_finished_by_later_ones(
