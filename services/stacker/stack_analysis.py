@@ -95,7 +95,7 @@ class Stacker:
         try:
             self._record(lease, outcome)
         finally:
-            self._count_calls(outcome)
+            self._count_calls(lease, outcome)
             # Whatever the answer is; and nobody waits for it.
             for one in seen:
                 self._watch_answers(one.answers)
@@ -124,12 +124,17 @@ class Stacker:
             explain=lease.explain,
         )
 
-    def _count_calls(self, outcome: Result | Reason | Unanswered) -> None:
-        """Tells the circuits who answered. Nobody waits for that, so it comes after the outcome is recorded."""
+    def _count_calls(self, lease: Lease, outcome: Result | Reason | Unanswered) -> None:
+        """Tells the circuits who answered. Nobody waits for that, so it comes after the outcome is recorded.
+
+        That a network was too slow is not said of it where the analysis had less time left than a network is given.
+        """
         if self.circuits is None or outcome is IMAGE_MISSING:
             return
-        unanswered = {failure.name for failure in outcome.failures} if isinstance(outcome, Unanswered) else set()
-        self.circuits.record(set(NETWORKS) - unanswered, unanswered)
+        failures = outcome.failures if isinstance(outcome, Unanswered) else ()
+        hurried = lease.time_left_s is not None and lease.time_left_s < self.deadline_s
+        unanswered = {failure.name for failure in failures if not (hurried and failure.code == "DEADLINE_EXCEEDED")}
+        self.circuits.record(set(NETWORKS) - {failure.name for failure in failures}, unanswered)
 
     def _watch_answers(self, answers: Sequence[NetworkAnswer]) -> None:
         """Compares the picture with the training images, whatever the answer will be."""

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, text
 
 from services.analysis.blobs import BlobStore, tensor_key, upload_key
-from services.analysis.circuits import Circuits
+from services.analysis.circuits import Circuits, CircuitState
 from services.analysis.doorbell import Doorbell, make_celery
 from services.analysis.errors import BlobMissingError, BlobStoreUnavailableError, LeaseLostError
 from services.analysis.metrics import NetworkMetrics
@@ -41,6 +41,7 @@ class Networks:
     asked: int = 0
     turns: int = 0
     embedding: float | None = None
+    code: str = "UNAVAILABLE"
 
     def ask_all(
         self, tensor: NDArray[np.uint8], deadline_s: float, shown: Mapping[str, int] = EVERYTHING
@@ -50,7 +51,7 @@ class Networks:
         assert tensor.shape[1:] == (224, 224, 3)
         assert tensor.dtype == np.uint8
         return tuple(
-            NetworkFailure(name, "UNAVAILABLE", f"{name} is away")
+            NetworkFailure(name, self.code, f"{name} is away")
             if name in self.away
             else NetworkAnswer(
                 name,
@@ -366,6 +367,28 @@ def test_while_a_circuit_is_open_analyses_wait_and_nothing_is_asked_of_the_other
         stacker.stack_analysis(analysis_id)
         assert service.record.find(analysis_id).state is AnalysisState.DONE
     assert set(circuits.states().values()) == {"closed"}
+
+
+@pytest.mark.parametrize(
+    ("code", "answer_within_s", "state"),
+    [
+        ("DEADLINE_EXCEEDED", 5, CircuitState.CLOSED),
+        ("DEADLINE_EXCEEDED", 60, CircuitState.OPEN),
+        ("UNAVAILABLE", 5, CircuitState.OPEN),
+    ],
+)
+def test_a_network_that_was_given_less_than_its_time_is_not_blamed_for_being_slow(
+    service: Service, photograph: bytes, engine: Engine, code: str, answer_within_s: float, state: CircuitState
+) -> None:
+    circuits = Circuits(engine, failures=1, open_s=60)
+    service.networks.away, service.networks.code = {"mobilenet"}, code
+    analysis_id = uuid.uuid4()
+    service.blobs.put_upload(analysis_id, photograph)
+    service.record.accept(Submission(analysis_id, upload_digest=b"photo", answer_within_s=answer_within_s))
+    service.preprocessor.prepare_analysis(analysis_id)
+    replace(service.stacker, circuits=circuits, deadline_s=8).stack_analysis(analysis_id)
+    assert service.networks.asked == 1
+    assert circuits.states() == {**dict.fromkeys(NETWORKS, CircuitState.CLOSED), "mobilenet": state}
 
 
 def test_what_waits_for_an_open_circuit_ends_when_its_time_is_over(
