@@ -78,19 +78,27 @@ def answers(recipe: Recipe, weights: Path, data: TrainingData) -> tuple[Array, A
     return logits(data.pixels, data.validation), np.array([logits(view, np.arange(len(some))) for view in views])
 
 
-def worth(name: str, answered: tuple[Array, Array], everything: Array, malignant: Array, seed: int) -> Worth:
-    """Compare one training's logits with those of the training with everything on the same images."""
+def worth(
+    name: str, answered: tuple[Array, Array], everything: Array, malignant: Array, groups: Array, *, seed: int
+) -> Worth:
+    """Compare one training's logits with those of the training with everything on the same images.
+
+    Whole clusters (``groups``, a number per image) are drawn for the interval: images of one lesion or patient are
+    answered alike.
+    """
     logits, views = answered
+    clusters, cluster = np.unique(groups, return_inverse=True)
     rng = np.random.default_rng(seed)
     differences = []
     for _ in range(_RESAMPLES):
-        drawn = rng.integers(len(malignant), size=len(malignant))
-        if 0 < malignant[drawn].sum() < len(drawn):
-            of_this, of_all = (roc_auc_score(malignant[drawn], score[drawn]) for score in (logits, everything))
+        drawn = rng.integers(len(clusters), size=len(clusters))
+        times = np.bincount(drawn, minlength=len(clusters))[cluster]
+        if 0 < times[malignant].sum() < times.sum():
+            of_this, of_all = (roc_auc_score(malignant, score, sample_weight=times) for score in (logits, everything))
             differences.append(of_this - of_all)
     low, high = np.quantile(differences, (0.025, 0.975))
     threshold = threshold_at_sensitivity(logits, malignant, SENSITIVITY_HIGH)
-    auc = auc_with_interval(logits, malignant)
+    auc = auc_with_interval(logits, malignant, groups)
     return Worth(
         name=name,
         auc=auc,
@@ -99,12 +107,18 @@ def worth(name: str, answered: tuple[Array, Array], everything: Array, malignant
     )
 
 
-def compared(recipes: Mapping[str, Recipe], files: Mapping[str, Path], data: TrainingData) -> list[Worth]:
-    """Return the worth of every trained recipe, the one with everything first."""
+def compared(
+    recipes: Mapping[str, Recipe], files: Mapping[str, Path], data: TrainingData, groups: Array
+) -> list[Worth]:
+    """Return the worth of every trained recipe, the one with everything first; ``groups`` is the cluster per image."""
     malignant = data.malignant[data.validation]
     answered = {name: answers(recipe, files[name], data) for name, recipe in recipes.items()}
     everything, _ = answered[EVERYTHING]
-    return [worth(name, found, everything, malignant, recipes[name].seed) for name, found in answered.items()]
+    of_validation = groups[data.validation]
+    return [
+        worth(name, found, everything, malignant, of_validation, seed=recipes[name].seed)
+        for name, found in answered.items()
+    ]
 
 
 def markdown(rows: Sequence[Worth], recipe: Recipe, images: int) -> str:
@@ -117,8 +131,8 @@ def markdown(rows: Sequence[Worth], recipe: Recipe, images: int) -> str:
         (
             f"Written by `lesionlens ablate`: {recipe.network} at {size} pixels, {seen} each time, measured on the"
             f" {images} images of the validation side. Differences are to the first row, with the interval of a paired"
-            " bootstrap; what is no larger than that of another seed says nothing. Flips: decisions at 90 % sensitivity"
-            " that are not the same in all eight turns."
+            " bootstrap of lesions and patients; what is no larger than that of another seed says nothing. Flips:"
+            " decisions at 90 % sensitivity that are not the same in all eight turns."
         ),
         "",
         "| trained with | AUC | difference | flips % |",

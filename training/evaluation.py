@@ -17,12 +17,19 @@ Array = np.ndarray[Any, Any]
 _CALIBRATION_BINS = 15
 
 
-def auc_with_interval(score: Array, malignant: Array, level: float = 0.95) -> tuple[float, float, float]:
+def auc_with_interval(
+    score: Array, malignant: Array, groups: Array | None = None, level: float = 0.95
+) -> tuple[float, float, float]:
     """Return the AUC and its interval by DeLong's method (DeLong et al. 1988; ranks after Sun & Xu 2014).
+
+    Images of one lesion or patient are answered alike, and are fewer than they seem: what DeLong's method takes from
+    each image is summed over its cluster first (Obuchowski, "Nonparametric analysis of clustered ROC curve data",
+    1997).
 
     Args:
         score: larger means more suspicious, ``[n]``.
         malignant: bool ``[n]`` with both kinds present.
+        groups: cluster number per image, ``[n]``; ``None`` takes every image for a cluster of its own.
         level: confidence, 0–1.
     """
     positive, negative = score[malignant], score[~malignant]
@@ -33,9 +40,25 @@ def auc_with_interval(score: Array, malignant: Array, level: float = 0.95) -> tu
     auc = (ranks[:m].sum() - m * (m + 1) / 2) / (m * n)
     of_positive = (ranks[:m] - rankdata(positive)) / n
     of_negative = 1.0 - (ranks[m:] - rankdata(negative)) / m
-    variance = (of_positive.var(ddof=1) / m if m > 1 else 0.0) + (of_negative.var(ddof=1) / n if n > 1 else 0.0)
-    reach = norm.ppf(0.5 + level / 2) * np.sqrt(variance)
+    clusters, cluster = np.unique(np.arange(len(score)) if groups is None else groups, return_inverse=True)
+    above = _summed(of_positive - auc, cluster[malignant], len(clusters)) / m
+    below = _summed(of_negative - auc, cluster[~malignant], len(clusters)) / n
+    variance = float(
+        _unbiased(len(np.unique(cluster[malignant]))) * (above @ above)
+        + _unbiased(len(np.unique(cluster[~malignant]))) * (below @ below)
+        + _unbiased(len(clusters)) * 2 * (above @ below)
+    )
+    reach = norm.ppf(0.5 + level / 2) * np.sqrt(max(variance, 0.0))
     return float(auc), float(max(auc - reach, 0.0)), float(min(auc + reach, 1.0))
+
+
+def _summed(values: Array, cluster: Array, clusters: int) -> Array:
+    return np.asarray(np.bincount(cluster, values, minlength=clusters))
+
+
+def _unbiased(clusters: int) -> float:
+    """Factor that makes a sum of squared deviations of so many clusters unbiased; one alone deviates by nothing."""
+    return clusters / max(clusters - 1, 1)
 
 
 def specificity_at(score: Array, malignant: Array, sensitivity: float) -> float:
@@ -95,11 +118,11 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def binary_measures(probability: Array, malignant: Array, threshold: float = 0.5) -> dict[str, float]:
+def binary_measures(probability: Array, malignant: Array, groups: Array, threshold: float = 0.5) -> dict[str, float]:
     """Return accuracy, weighted precision, recall and F1 at a threshold, AUC with interval, and calibration."""
     called = probability >= threshold
     precision, recall, f1, _ = precision_recall_fscore_support(malignant, called, average="weighted", zero_division=0)
-    auc, low, high = auc_with_interval(probability, malignant)
+    auc, low, high = auc_with_interval(probability, malignant, groups)
     return {
         "images": len(malignant),
         "malignant": int(malignant.sum()),

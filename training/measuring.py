@@ -40,7 +40,8 @@ _RETAKEN_IMAGES = 2000
 # Draws how each of them is taken.
 _RETAKEN_SEED = 20261127
 
-# Malignant and benign images that a group must have to be measured: with fewer the interval says nothing.
+# Clusters with a malignant and with a benign image that a group must have to be measured: with fewer the interval says
+# nothing.
 _LEAST_OF_A_SIDE = 10
 
 
@@ -55,16 +56,17 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
     answers = run_networks(folders, corpus.images.pixels, positions, turns=of_each, cache=corpus.cache, log=log)
     logits = answers.class_logits
     malignant, allowed = corpus.malignant[positions], corpus.allowed[positions]
+    clusters = corpus.groups[positions]
     probability = stack.probability(logits)
     scores = malignant_logits(logits)
     sources = np.array([corpus.samples[i].source for i in positions])
     result: dict[str, Any] = {
         "side": side,
         "turns": turns,
-        "stack": binary_measures(probability, malignant),
+        "stack": binary_measures(probability, malignant, clusters),
         "classes": class_measures(stack.class_probabilities(logits), allowed),
-        "alone": {n: _auc(scores[:, k], malignant) for k, n in enumerate(names)},
-        "mean_of_logits": _auc(scores.mean(axis=1), malignant),
+        "alone": {n: _auc(scores[:, k], malignant, clusters) for k, n in enumerate(names)},
+        "mean_of_logits": _auc(scores.mean(axis=1), malignant, clusters),
         "bands": {
             "low": _band(probability < stack.low_below, malignant),
             "unsure": _band((probability >= stack.low_below) & (probability < stack.high_from), malignant),
@@ -73,9 +75,9 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
     }
     groups = {str(s): sources == s for s in np.unique(sources)}
     groups["dermoscopy"] = sources != "pad_ufes_20"
-    result["by_source"] = _by_group(groups, probability, malignant)
+    result["by_source"] = _by_group(groups, probability, malignant, clusters)
     samples = [corpus.samples[i] for i in positions]
-    result["by_person"] = _by_group(people(samples), probability, malignant)
+    result["by_person"] = _by_group(people(samples), probability, malignant, clusters)
     result["reliability"] = reliability(probability, malignant)
     familiarity = familiarity_from(content.get("out_of_distribution"))
     result |= _refused(familiarity, answers)
@@ -93,12 +95,14 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
     return result
 
 
-def _by_group(groups: Mapping[str, Array], probability: Array, malignant: Array) -> dict[str, dict[str, float]]:
+def _by_group(
+    groups: Mapping[str, Array], probability: Array, malignant: Array, clusters: Array
+) -> dict[str, dict[str, float]]:
     """Measure every group that has enough of both sides for an interval to say something."""
     return {
-        name: binary_measures(probability[chosen], malignant[chosen])
+        name: binary_measures(probability[chosen], malignant[chosen], clusters[chosen])
         for name, chosen in groups.items()
-        if _LEAST_OF_A_SIDE <= malignant[chosen].sum() <= chosen.sum() - _LEAST_OF_A_SIDE
+        if all(len(set(clusters[chosen & kind])) >= _LEAST_OF_A_SIDE for kind in (malignant, ~malignant))
     }
 
 
@@ -137,10 +141,10 @@ def _turning(
         "images": len(some),
         "flips_at_half": flip_share(single, 0.5),
         "flips_at_high_band": flip_share(single, stack.high_from),
-        "auc_1": _auc(single[0], malignant)["auc"],
-        "auc_4": _auc(in_four[0], malignant)["auc"],
-        "auc_8": _auc(stack.probability(logits), malignant)["auc"],
-        "auc_1_mean_over_turns": float(np.mean([_auc(p, malignant)["auc"] for p in single])),
+        "auc_1": auc_with_interval(single[0], malignant)[0],
+        "auc_4": auc_with_interval(in_four[0], malignant)[0],
+        "auc_8": auc_with_interval(stack.probability(logits), malignant)[0],
+        "auc_1_mean_over_turns": float(np.mean([auc_with_interval(p, malignant)[0] for p in single])),
         "flips_at_half_as_answered": flip_share(as_answered, 0.5),
         "flips_at_half_tta_4": flip_share(in_four, 0.5),
     }
@@ -186,8 +190,8 @@ def _another_camera(
     malignant = corpus.malignant[read]
     return {
         "images": len(read),
-        "auc_before": _auc(before, malignant)["auc"],
-        **_auc(after, malignant),
+        "auc_before": auc_with_interval(before, malignant)[0],
+        **_auc(after, malignant, corpus.groups[read]),
         "flips_at_half": flip_share(np.array([before, after]), 0.5),
         **_refused(familiarity, answers),
     }
@@ -200,8 +204,8 @@ def _refused(familiarity: Familiarity | None, answers: Answers) -> dict[str, flo
     return {"refused_as_strange": float((familiarity.score(answers.embedding) > familiarity.threshold).mean())}
 
 
-def _auc(score: Array, malignant: Array) -> dict[str, float]:
-    auc, low, high = auc_with_interval(score, malignant)
+def _auc(score: Array, malignant: Array, clusters: Array) -> dict[str, float]:
+    auc, low, high = auc_with_interval(score, malignant, clusters)
     return {"auc": auc, "auc_low": low, "auc_high": high}
 
 

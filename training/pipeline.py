@@ -186,7 +186,7 @@ def measure_parts(
         start = _start(recipe.network, weights, None)
         files[name] = train_network(variant, training_data(corpus, variant), folder, start=start, log=log, verbose=0)
     data_of_all = training_data(corpus, recipe)
-    table = markdown(compared(recipes, files, data_of_all), recipe, len(data_of_all.validation))
+    table = markdown(compared(recipes, files, data_of_all, corpus.groups), recipe, len(data_of_all.validation))
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(table, encoding="utf-8")
     log(table)

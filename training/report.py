@@ -27,7 +27,8 @@ def markdown(measured: Mapping[str, Any]) -> str:
         (
             f"The `{measured['side']}` side of the inner split: {stack['images']} images, {stack['malignant']} of them"
             " malignant. No lesion, patient or set of copies of it was seen in training or in fitting the stack."
-            f" Intervals are 95 % (DeLong). Turns averaged in every answer: {turns}."
+            " Intervals are 95 % (DeLong, with the images of one lesion or patient taken together: Obuchowski 1997)."
+            f" Turns averaged in every answer: {turns}."
         ),
         "",
         "| | accuracy % | precision % | recall % | F1 % | AUC % |",

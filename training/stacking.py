@@ -31,7 +31,7 @@ _FOLDS = 5
 # Dimensions of class logits that have an axis of turns in front.
 _WITH_TURNS = 4
 
-# Declared operating points: at most 5 % of the malignant below the low band, at most 10 % below the high one.
+# Declared operating points: at most 5 % of the malignant lesions below the low band, at most 10 % below the high one.
 SENSITIVITY_LOW = 0.95
 SENSITIVITY_HIGH = 0.90
 
@@ -107,14 +107,20 @@ def threshold_at_sensitivity(probability: Array, malignant: Array, sensitivity: 
     return float(ordered[needed - 1])
 
 
-def assured_threshold(probability: Array, malignant: Array, sensitivity: float, confidence: float) -> float:
-    """Return the largest threshold that promises ``sensitivity`` for other images with ``confidence``.
+def assured_threshold(
+    probability: Array, malignant: Array, groups: Array, sensitivity: float, confidence: float
+) -> float:
+    """Return the largest threshold that promises ``sensitivity`` for other lesions with ``confidence``.
 
     One-sided tolerance limit (Wilks, "Determination of sample sizes for setting tolerance limits", 1941): so few of the
     malignant lie below that, were more than 1 − ``sensitivity`` of all there, one would see so few with a probability
-    of at most 1 − ``confidence``. With too few malignant images to promise anything, none lies below.
+    of at most 1 − ``confidence``. With too few malignant to promise anything, none lies below. Images of one cluster
+    are not independent, as the limit wants them: each cluster counts once, by its lowest malignant image.
     """
-    ordered = np.sort(probability[malignant])
+    clusters, cluster = np.unique(groups[malignant], return_inverse=True)
+    lowest = np.full(len(clusters), np.inf)
+    np.minimum.at(lowest, cluster, probability[malignant])
+    ordered = np.sort(lowest)
     below = int(
         np.searchsorted(binom.cdf(np.arange(len(ordered)), len(ordered), 1 - sensitivity), 1 - confidence, "right")
     )
@@ -167,7 +173,7 @@ def _fit(class_logits: Array, allowed: Array, groups: Array) -> tuple[Stack, dic
         malignant_intercept=stack.malignant_intercept,
         classes=stack.classes,
         class_intercepts=stack.class_intercepts,
-        low_below=assured_threshold(probability, malignant, SENSITIVITY_LOW, _CONFIDENCE_LOW),
+        low_below=assured_threshold(probability, malignant, groups, SENSITIVITY_LOW, _CONFIDENCE_LOW),
         high_from=threshold_at_sensitivity(probability, malignant, SENSITIVITY_HIGH),
     )
     record = {"malignant_C": strength, "malignant_log_loss": losses, "classes_C": class_strength}

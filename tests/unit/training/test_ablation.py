@@ -45,12 +45,36 @@ malignant = np.arange(600) % 3 == 0
 good = malignant + rng.normal(0, 0.6, 600)
 worse = good + rng.normal(0, 1.0, 600)
 still = np.tile(good[:100], (8, 1))
-same = worth("same", (good, still), good, malignant, seed=1)
+images = np.arange(600)
+same = worth("same", (good, still), good, malignant, images, seed=1)
 assert same.difference == (0.0, 0.0, 0.0) and same.flips == 0.0
-less = worth("less", (worse, still), good, malignant, seed=1)
+less = worth("less", (worse, still), good, malignant, images, seed=1)
 change, low, high = less.difference
 assert low < change < high < 0 and abs(change - (less.auc[0] - same.auc[0])) < 1e-12
 restless = still.copy()
 restless[3, :10] += np.where(restless[3, :10] > 0, -100, 100)
-assert worth("restless", (good, restless), good, malignant, seed=1).flips == 0.1
+assert worth("restless", (good, restless), good, malignant, images, seed=1).flips == 0.1
+""")
+
+
+def test_a_difference_between_the_same_lesions_seen_four_times_is_as_uncertain_as_seen_once():
+    run("""
+import numpy as np
+from training import ablation
+ablation._RESAMPLES = 200
+rng = np.random.default_rng(0)
+malignant = np.arange(300) % 3 == 0
+good = malignant + rng.normal(0, 0.6, 300)
+worse = good + rng.normal(0, 1.0, 300)
+still = np.zeros((8, 1))
+def compared(times, groups):
+    scores = (np.tile(score, times) for score in (worse, good, malignant))
+    logits, everything, kind = scores
+    return ablation.worth("less", (logits, still), everything, kind, groups, seed=1)
+lesions = np.arange(300)
+once, again = compared(1, lesions), compared(4, np.tile(lesions, 4))
+assert np.allclose(once.difference, again.difference) and np.allclose(once.auc, again.auc)
+width = once.difference[2] - once.difference[1]
+as_if_others = compared(4, np.arange(1200)).difference
+assert as_if_others[2] - as_if_others[1] < 0.7 * width
 """)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from services.stacker.turns import turned
@@ -43,6 +44,43 @@ def test_the_interval_of_the_auc_agrees_with_the_bootstrap(scored):
     assert [low, high] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.012)
 
 
+def test_an_interval_of_images_that_are_clusters_of_their_own_is_that_of_delong(scored):
+    score, malignant = scored
+    positive, negative = score[malignant], score[~malignant]
+    won = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+    variance = won.mean(axis=1).var(ddof=1) / len(positive) + won.mean(axis=0).var(ddof=1) / len(negative)
+    auc, low, high = auc_with_interval(score, malignant, np.arange(len(score))[::-1])
+    assert (auc, low, high) == pytest.approx(auc_with_interval(score, malignant))
+    assert high - low == pytest.approx(2 * 1.959964 * np.sqrt(variance))
+
+
+def test_seeing_every_image_three_times_makes_no_interval_narrower(scored):
+    score, malignant = scored
+    images = np.arange(len(score))
+    once = auc_with_interval(score, malignant)
+    thrice = auc_with_interval(np.tile(score, 3), np.tile(malignant, 3), np.tile(images, 3))
+    assert thrice == pytest.approx(once)
+    _, low, high = auc_with_interval(np.tile(score, 3), np.tile(malignant, 3))
+    assert high - low < 0.6 * (once[2] - once[1])
+
+
+def test_the_interval_holds_the_true_auc_nineteen_times_in_twenty_also_of_patients_with_many_images():
+    """A patient has malignant and benign lesions, and all of them look alike to the classifier."""
+    rng = np.random.default_rng(5)
+    true = norm.cdf(1 / np.sqrt(2 * (1 + 1)))
+    held = {"by patient": 0, "by image": 0}
+    for _ in range(400):
+        patient = np.repeat(np.arange(60), rng.integers(1, 12, 60))
+        usually = rng.random(60) < 0.5
+        malignant = np.where(rng.random(len(patient)) < 0.8, usually[patient], ~usually[patient])
+        score = malignant + rng.normal(0, 1, 60)[patient] + rng.normal(0, 1, len(patient))
+        for name, groups in (("by patient", patient), ("by image", None)):
+            _, low, high = auc_with_interval(score, malignant, groups)
+            held[name] += low <= true <= high
+    assert held["by patient"] / 400 >= 0.92
+    assert held["by image"] / 400 < 0.85
+
+
 def test_auc_of_one_side_alone_is_refused():
     with pytest.raises(ValueError, match="malignant and benign"):
         auc_with_interval(np.array([0.1, 0.2]), np.array([True, True]))
@@ -64,7 +102,7 @@ def test_calibration_error_is_zero_for_true_probabilities_and_the_gap_for_shifte
 
 def test_accuracy_and_weighted_recall_are_the_same_number(scored):
     score, malignant = scored
-    measures = binary_measures(1 / (1 + np.exp(-score)), malignant)
+    measures = binary_measures(1 / (1 + np.exp(-score)), malignant, np.arange(len(score)))
     assert measures["accuracy"] == pytest.approx(measures["recall"])
     assert measures["images"] == 800
 

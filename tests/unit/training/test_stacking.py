@@ -80,11 +80,35 @@ def test_an_assured_threshold_keeps_its_sensitivity_for_others_nineteen_times_in
     rng = np.random.default_rng(3)
     kept = []
     for _ in range(600):
-        threshold = assured_threshold(rng.random(300), np.ones(300, bool), 0.95, 0.95)
+        threshold = assured_threshold(rng.random(300), np.ones(300, bool), np.arange(300), 0.95, 0.95)
         kept.append(1 - threshold >= 0.95)  # of the uniform distribution itself, not of the 300
     assert 0.94 <= np.mean(kept) <= 0.995
     few = np.array([0.3, 0.2, 0.4])
-    assert assured_threshold(few, np.ones(3, bool), 0.95, 0.95) == 0.2
+    assert assured_threshold(few, np.ones(3, bool), np.arange(3), 0.95, 0.95) == 0.2
+
+
+def test_more_images_of_the_same_lesions_assure_of_nothing_more():
+    rng = np.random.default_rng(4)
+    lesions, benign = rng.random(200), rng.random(500)
+    malignant = np.arange(700) < 200
+
+    def assured(images_of_a_lesion, groups):
+        probability = np.concatenate([np.tile(lesions, images_of_a_lesion), benign])
+        kind = np.concatenate([np.tile(malignant[:200], images_of_a_lesion), malignant[200:]])
+        return assured_threshold(probability, kind, groups, 0.95, 0.95)
+
+    alone = assured(1, np.arange(700))
+    assert assured(4, np.concatenate([np.tile(np.arange(200), 4), np.arange(200, 700)])) == alone
+    assert assured(4, np.arange(1300)) > alone  # what would be promised if the images were different lesions
+
+
+def test_a_lesion_is_below_the_assured_threshold_with_its_lowest_image():
+    probability = np.linspace(0.01, 1.0, 100)
+    pairs = np.tile(np.arange(100), 2)
+    seen_twice = np.concatenate([probability, np.full(100, 0.99)])
+    assert assured_threshold(seen_twice, np.ones(200, bool), pairs, 0.95, 0.95) == assured_threshold(
+        probability, np.ones(100, bool), np.arange(100), 0.95, 0.95
+    )
 
 
 @pytest.mark.parametrize("turns", [(1, 1, 1, 1), (4, 4, 4, 4), (8, 2, 4, 1)])
