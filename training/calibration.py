@@ -8,7 +8,6 @@ by network and, for int8, convolution by convolution, until it passes; one that 
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +35,7 @@ from serving.embedded.quantisation import Ranges, convolutions
 from training.answers import side_by_side
 from training.corpus import Corpus
 from training.evaluation import auc_with_interval
-from training.models_folder import write_json
+from training.models_folder import published_stack, write_json
 from training.stacking import malignant_logits, stack_from, turns_of
 
 Array = np.ndarray[Any, Any]
@@ -99,7 +98,7 @@ def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None,
         images: of the test side, spread evenly; ``None`` means all.
         log: receives one line per step.
     """
-    content = json.loads((models / "stack.json").read_text(encoding="utf-8"))
+    content = published_stack(models)
     turns = turns_of(content)
     names = [str(entry["name"]) for entry in content["networks"]]
     folders = {str(e["name"]): models / str(e["name"]) / str(e["version"]) for e in content["networks"]}

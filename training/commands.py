@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -28,6 +30,15 @@ _weights = click.option(
     "--weights", type=_existing_folder, help="Folder of <network>_imagenet_notop.npz to start from."
 )
 _models = click.option("--models", default=_MODELS, type=_folder, help="SavedModels. Default: serving/models.")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell an expected failure in a sentence."""
+    try:
+        yield
+    except LesionLensError as error:
+        raise click.ClickException(f"{error.detail}. {error.advice}") from error
 
 
 @click.command()
@@ -76,10 +87,8 @@ def train(
         recipes = [dataclasses.replace(r, minutes=None, epochs=epochs) for r in recipes]
     elif minutes is not None:
         recipes = [dataclasses.replace(r, minutes=minutes) for r in recipes]
-    try:
+    with _told():
         train_networks(data, runs, recipes, weights=weights, published=published, cache=cache, verbose=1)
-    except LesionLensError as error:
-        raise click.ClickException(f"{error.detail}. {error.advice}") from error
 
 
 @click.command()
@@ -162,19 +171,20 @@ def export(
 ) -> None:
     """Write trained networks as SavedModels, and fit the stack over them."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    release(
-        data,
-        runs,
-        models,
-        version=version,
-        stack_version=stack_version,
-        networks=networks or NETWORKS,
-        turns=int(turns),
-        turns_by_network={name: int(count) for name, count in turns_by_network},
-        trained_share=trained_share,
-        cache=cache,
-        others=others,
-    )
+    with _told():
+        release(
+            data,
+            runs,
+            models,
+            version=version,
+            stack_version=stack_version,
+            networks=networks or NETWORKS,
+            turns=int(turns),
+            turns_by_network={name: int(count) for name, count in turns_by_network},
+            trained_share=trained_share,
+            cache=cache,
+            others=others,
+        )
 
 
 @click.command()
@@ -192,7 +202,8 @@ def export(
 @click.option("--into-stack", is_flag=True, help="Also write the main numbers into stack.json.")
 def evaluate(*, data: Path, cache: Path | None, models: Path, side: str, report: Path, into_stack: bool) -> None:
     """Measure the exported networks and their stack on one side of the split."""
-    measure_release(data, models, side=side, report=report, cache=cache, into_stack=into_stack)
+    with _told():
+        measure_release(data, models, side=side, report=report, cache=cache, into_stack=into_stack)
 
 
 @click.command()
@@ -212,7 +223,8 @@ def calibrate(
 
     folder = models if publish else into or load_settings().calibrated_folder()
     corpus = open_corpus(data, cache)
-    report = measure_precisions(corpus, models, folder, images=images, log=click.echo)
+    with _told():
+        report = measure_precisions(corpus, models, folder, images=images, log=click.echo)
     for line in lines(report):
         click.echo(line)
     click.echo(f"Written to {folder}; PRECISION=auto takes the quickest that is offered at the next start.")

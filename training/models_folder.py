@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from services.analysis.errors import LesionLensError
+
 # A JSON list of plain numbers, spread over lines.
 _NUMBERS = re.compile(r"\[\s+((?:-?[0-9.eE+-]+,?\s+)+)\]")
+
+
+class NothingPublishedError(LesionLensError):
+    """A folder holds no ``stack.json``, so nothing in it is published."""
+
+    problem = "nothing-published"
+    title = "A folder holds no published networks"
+    advice = (
+        "Name a folder that `lesionlens export` wrote, such as serving/models; into a new one export all four networks"
+        " at once, without --trained-share."
+    )
 
 
 def model_folder(models: Path, name: str, version: int) -> Path:
@@ -24,18 +38,34 @@ def published_version(models: Path, name: str) -> int:
 
 def published_familiarity(models: Path) -> dict[str, Any] | None:
     """Return the out-of-distribution score in ``models``; it belongs to the first network there."""
-    score = _published(models)["out_of_distribution"]
+    score = published_stack(models)["out_of_distribution"]
     return dict(score) if score else None
 
 
-def _published(models: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((models / "stack.json").read_text(encoding="utf-8"))
+def published_stack(models: Path) -> dict[str, Any]:
+    """Return the content of ``stack.json`` in ``models``.
+
+    Raises:
+        NothingPublishedError: there is none.
+    """
+    try:
+        content: dict[str, Any] = json.loads((models / "stack.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NothingPublishedError(f"{models} holds no stack.json") from error
     return content
 
 
 def published_entry(models: Path, name: str) -> dict[str, Any]:
     """Return what ``stack.json`` says of a network: its version, its checksum, its turns."""
-    return next(dict(entry) for entry in _published(models)["networks"] if entry["name"] == name)
+    return next(dict(entry) for entry in published_stack(models)["networks"] if entry["name"] == name)
+
+
+def move_into_place(folder: Path, target: Path) -> None:
+    """Move a network's SavedModel to where it is served from, in place of one that may lie there."""
+    if target.exists():
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder.replace(target)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -11,18 +12,35 @@ from typing import TYPE_CHECKING
 
 import click
 
+from services.analysis.errors import LesionLensError
 from services.analysis.results import NETWORKS
 from serving.embedded.precision import REPORT
 from training.corpus import Corpus, open_corpus
-from training.models_folder import model_folder, published_familiarity, published_version, write_json
+from training.models_folder import (
+    model_folder,
+    move_into_place,
+    published_familiarity,
+    published_stack,
+    published_version,
+    write_json,
+)
 from training.recipe import Recipe
 from training.sampling import sampling_weights
+from training.stacking import refuse_too_few
 
 if TYPE_CHECKING:
     from training.finetuning import TrainingData
     from training.networks import Network
 
 Log = Callable[[str], None]
+
+
+class MixedAlreadyError(LesionLensError):
+    """A mean with the published network would take the place of that network, and a second call mix it once more."""
+
+    problem = "mixed-already"
+    title = "The version to be written is the published one"
+    advice = "Give a new one with --version."
 
 
 def training_data(corpus: Corpus, recipe: Recipe) -> TrainingData:
@@ -109,26 +127,54 @@ def release(
     ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself, ``turns_by_network`` where
     one looks at others than that. ``others`` is a folder of pictures of anything but lesions, at any depth; without it
     nothing is refused as strange, unless the first network stays and was taught to before.
+
+    Nothing in ``models`` changes before the stack is fitted.
+
+    Raises:
+        TooFewForAStackError: no stack can be fitted to the validation side.
+        NothingPublishedError: ``models`` lacks what is to stay, or what is to be mixed with.
+        MixedAlreadyError: ``version`` is the one to be mixed with.
     """
+    if trained_share < 1.0:
+        _refuse_to_mix_again(models, networks, version)
+    elif set(networks) != set(NETWORKS):
+        published_stack(models)
+    corpus = open_corpus(data, cache)
+    validation = corpus.positions("validation")
+    refuse_too_few(corpus.allowed[validation], corpus.groups[validation])
+
     from training.others import other_pictures
     from training.release import export_all, fit_release
 
-    corpus = open_corpus(data, cache)
     # The score looks at the first network alone: while that one stays, so does what it refuses.
     familiarity = None if NETWORKS[0] in networks else published_familiarity(models)
-    entries = [
-        {**entry, "turns": turns_by_network.get(entry["name"], turns)}
-        for entry in export_all(corpus, runs, models, version, log, networks=networks, trained_share=trained_share)
-    ]
     strange = other_pictures(others, corpus.cache) if others else None
     if strange is None and familiarity is None:
         log("no --others: these models will take any picture for a lesion")
-    content = fit_release(
-        corpus, models, entries, stack_version, log, turns=turns, others=strange, familiarity=familiarity
-    )
+    models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=models, prefix=".export-") as beside:
+        new = Path(beside)
+        entries = [
+            {**entry, "turns": turns_by_network.get(entry["name"], turns)}
+            for entry in export_all(
+                corpus, runs, models, version, log, networks=networks, into=new, trained_share=trained_share
+            )
+        ]
+        folders = [model_folder(new if e["name"] in networks else models, e["name"], e["version"]) for e in entries]
+        content = fit_release(
+            corpus, folders, entries, stack_version, log, turns=turns, others=strange, familiarity=familiarity
+        )
+        for name in networks:
+            move_into_place(model_folder(new, name, version), model_folder(models, name, version))
     write_json(models / "stack.json", content)
     # What was measured of the networks before says nothing about these.
     (models / REPORT).unlink(missing_ok=True)
+
+
+def _refuse_to_mix_again(models: Path, networks: Sequence[str], version: int) -> None:
+    for name in networks:
+        if published_version(models, name) == version:
+            raise MixedAlreadyError(f"{name} in {models} has version {version} already")
 
 
 def measure_release(
@@ -150,7 +196,7 @@ def measure_release(
     from training.report import markdown, summary
 
     corpus = open_corpus(data, cache)
-    content = json.loads((models / "stack.json").read_text(encoding="utf-8"))
+    content = published_stack(models)
     measured = {"data": corpus.report, **measure(corpus, models, content, side, log)}
     write_json(report.with_suffix(".json"), measured)
     report.with_suffix(".md").write_text(markdown(measured), encoding="utf-8")

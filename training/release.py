@@ -97,9 +97,12 @@ def export_all(
     log: Log,
     *,
     networks: Sequence[str] = NETWORKS,
+    into: Path,
     trained_share: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Export ``networks`` and keep what is published of the others; return the entries of all for ``stack.json``.
+    """Export ``networks`` to the folder ``into``; return the entries of all for ``stack.json``.
+
+    Of the others what ``models`` has published stays.
 
     With a ``trained_share`` below 1 the trained weights count by it in a mean with the published ones; it is kept
     beside them as ``mean.npz``.
@@ -113,7 +116,7 @@ def export_all(
         if trained_share < 1.0:
             weights = _mixed_with_published(name, weights, models, trained_share)
         size = choose_size(corpus, name, weights, candidate_sizes(runs / name), log)
-        digest = export_network(name, weights, size, model_folder(models, name, version))
+        digest = export_network(name, weights, size, model_folder(into, name, version))
         log(f"{name}: version {version} at {size} px, sha256 {digest[:12]}")
         entries.append({"name": name, "version": version, "sha256": digest})
     return entries
@@ -130,7 +133,7 @@ def _mixed_with_published(name: str, trained: Path, models: Path, trained_share:
 
 def fit_release(
     corpus: Corpus,
-    models: Path,
+    folders: Sequence[Path],
     entries: Sequence[Mapping[str, Any]],
     stack_version: str,
     log: Log,
@@ -141,13 +144,13 @@ def fit_release(
 ) -> dict[str, Any]:
     """Fit stack, bands and out-of-distribution score on the validation side; return ``stack.json``'s content.
 
+    ``folders`` are those of the networks in ``entries``, in the same order.
     ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself, for a network whose entry
     says nothing else under ``turns``; the stack is fitted to such averages. ``others`` are prepared squares of anything
     but lesions; without them ``familiarity`` stays, an earlier score of the same first network, or else nothing is
     refused as strange.
     """
     validation = corpus.positions("validation")
-    folders = [model_folder(models, str(e["name"]), int(e["version"])) for e in entries]
     of_each = list(turns_of({"networks": entries, "test_time_augmentation": turns}).values())
     answers = run_networks(folders, corpus.images.pixels, validation, turns=of_each, cache=corpus.cache, log=log)
     stack, record = fit_stack(answers.class_logits, corpus.allowed[validation], corpus.groups[validation])

@@ -18,6 +18,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
+from services.analysis.errors import LesionLensError
 from training.vocabulary import BENIGN_INDICES, CLASSES, MALIGNANT_INDICES
 
 Array = np.ndarray[Any, Any]
@@ -37,6 +38,17 @@ SENSITIVITY_HIGH = 0.90
 
 # How sure the sensitivity of the low band must be for lesions to come: “few signs” is the answer that harms when wrong.
 _CONFIDENCE_LOW = 0.95
+
+
+class TooFewForAStackError(LesionLensError):
+    """The validation side has too few lesions of either kind, or of different diagnoses, to fit a stack to."""
+
+    problem = "too-few-for-a-stack"
+    title = "The images are too few to fit a stack to"
+    advice = (
+        "Add images of both kinds: a tenth of all goes to the validation side, and malignant as well as benign there"
+        f" should come from {2 * _FOLDS} lesions and patients or more."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +153,28 @@ def fit_stack(class_logits: Array, allowed: Array, groups: Array) -> tuple[Stack
     # A few thousand rows of 28: more threads would only wait for each other.
     with threadpool_limits(limits=1):
         return _fit(class_logits, allowed, groups)
+
+
+def refuse_too_few(allowed: Array, groups: Array) -> None:
+    """Refuse what :func:`fit_stack` cannot be fitted to; arguments as there.
+
+    Raises:
+        TooFewForAStackError: a fold of the cross-validation would be fitted to one kind or one diagnosis alone.
+    """
+    malignant = allowed[:, list(MALIGNANT_INDICES)].max(axis=1) > 0
+    certain = allowed.sum(axis=1) == 1
+    if not (_can_be_fitted(malignant, groups) and _can_be_fitted(allowed[certain].argmax(axis=1), groups[certain])):
+        clusters = [len(np.unique(groups[kind])) for kind in (malignant, ~malignant)]
+        raise TooFewForAStackError(
+            f"no stack can be fitted to a validation side with {clusters[0]} malignant and {clusters[1]} benign lesions"
+            f" or patients, {len(np.unique(groups[certain]))} of them with a known diagnosis"
+        )
+
+
+def _can_be_fitted(labels: Array, groups: Array) -> bool:
+    if len(np.unique(groups)) < _FOLDS:
+        return False
+    return all(len(np.unique(labels[fit])) > 1 for fit, _ in GroupKFold(_FOLDS).split(labels, labels, groups))
 
 
 def _fit(class_logits: Array, allowed: Array, groups: Array) -> tuple[Stack, dict[str, Any]]:

@@ -138,7 +138,7 @@ models = Path({str(tmp_path)!r})
 published = [{{"name": name, "version": 3 + i, "sha256": 64 * str(i)}} for i, name in enumerate(NETWORKS)]
 score = {{"network": "mobilenet", "threshold": 1.5}}
 (models / "stack.json").write_text(json.dumps({{"networks": published, "out_of_distribution": score}}))
-assert export_all(None, models / "runs", models, 9, print, networks=()) == published
+assert export_all(None, models / "runs", models, 9, print, into=models / "new", networks=()) == published
 assert published_version(models, "densenet169") == 5
 assert published_familiarity(models) == score
 (models / "stack.json").write_text(json.dumps({{"networks": published, "out_of_distribution": None}}))

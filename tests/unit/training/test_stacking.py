@@ -13,9 +13,11 @@ from training.answers import side_by_side
 from training.evaluation import auc_with_interval, expected_calibration_error
 from training.out_of_distribution import fit_familiarity
 from training.stacking import (
+    TooFewForAStackError,
     assured_threshold,
     fit_stack,
     malignant_logits,
+    refuse_too_few,
     stack_json,
     threshold_at_sensitivity,
     turns_of,
@@ -162,3 +164,27 @@ def test_strange_embeddings_are_told_apart_in_the_service_s_own_scoring():
     assert familiarity.network == "mobilenet"
     assert (familiarity.score(lesions[600:]) > familiarity.threshold).mean() <= 0.03
     assert (familiarity.score(others[400:]) > familiarity.threshold).mean() >= 0.9
+
+
+def test_what_can_be_fitted_is_not_refused():
+    logits, allowed, groups = answered(120, 6)
+    refuse_too_few(allowed, groups)
+    fit_stack(logits, allowed, groups)
+
+
+@pytest.mark.parametrize(
+    "few",
+    [
+        lambda allowed, groups: (allowed[malignant_of(allowed)], groups[malignant_of(allowed)]),
+        lambda allowed, groups: (allowed[~malignant_of(allowed)], groups[~malignant_of(allowed)]),
+        lambda allowed, groups: (allowed, groups % 4),
+        lambda allowed, groups: (allowed, np.where(malignant_of(allowed), 0, groups + 1)),
+        lambda allowed, groups: (np.where(malignant_of(allowed)[:, None], np.eye(7)[0], [0, 1, 0, 0, 1, 1, 1]), groups),
+        lambda allowed, groups: (allowed[:0], groups[:0]),
+    ],
+    ids=["malignant alone", "benign alone", "four patients", "one malignant patient", "one diagnosis", "nothing"],
+)
+def test_what_no_stack_can_be_fitted_to_is_refused_in_words(few):
+    _, allowed, groups = answered(120, 6)
+    with pytest.raises(TooFewForAStackError, match="no stack can be fitted"):
+        refuse_too_few(*few(allowed, groups))

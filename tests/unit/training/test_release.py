@@ -1,0 +1,132 @@
+"""What is shipped is replaced as a whole or not at all, and what cannot be done is told in a sentence."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from services.analysis.results import NETWORKS
+from training.commands import evaluate, export, train
+
+needs_tensorflow = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed (requirements/training.txt)"
+)
+
+
+def images(root, *diagnoses, count=60):
+    for i in range(count):
+        folder = root / diagnoses[i % len(diagnoses)]
+        folder.mkdir(parents=True, exist_ok=True)
+        coarse = np.random.default_rng(i).integers(40, 220, (7, 7, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{i}.png"), cv2.resize(coarse, (120, 100), interpolation=cv2.INTER_CUBIC))
+    return root
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Published networks, by their names alone."""
+    folder = tmp_path / "models"
+    for name in NETWORKS:
+        (folder / name / "3").mkdir(parents=True)
+        (folder / name / "3" / "saved_model.pb").write_text(f"{name} as published")
+    entries = [{"name": name, "version": 3, "sha256": "0" * 64} for name in NETWORKS]
+    (folder / "stack.json").write_text(json.dumps({"networks": entries, "out_of_distribution": None}))
+    return folder
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def said(command, tmp_path, *arguments):
+    given = ["--data", tmp_path / "data", "--cache", tmp_path / "cache", *arguments]
+    result = CliRunner().invoke(command, [str(argument) for argument in given])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    return result.output
+
+
+def test_a_folder_of_one_kind_replaces_nothing_and_is_told_what_it_lacks(tmp_path, models):
+    images(tmp_path / "data", "nevus")
+    before = files(models)
+    output = said(export, tmp_path, "--runs", tmp_path / "runs", "--models", models, "--version", 3)
+    assert "0 malignant" in output
+    assert "Add images of both kinds" in output
+    assert files(models) == before
+
+
+def test_a_mean_with_the_published_network_gets_a_version_of_its_own(tmp_path, models):
+    images(tmp_path / "data", "nevus", "melanoma", count=8)
+    output = said(export, tmp_path, "--models", models, "--version", 3, "--trained-share", 0.5)
+    assert "has version 3 already. Give a new one with --version" in output
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (export, ["--models", "{}", "--network", "mobilenet"]),
+        (export, ["--models", "{}", "--trained-share", 0.5]),
+        (evaluate, ["--models", "{}"]),
+        pytest.param(train, ["--published", "{}", "--network", "mobilenet"], marks=needs_tensorflow),
+    ],
+    ids=["export one", "export a mean", "evaluate", "train on"],
+)
+def test_a_folder_without_a_stack_is_told_from_one_with_published_networks(tmp_path, command, arguments):
+    images(tmp_path / "data", "nevus", "melanoma", count=8)
+    (tmp_path / "empty").mkdir()
+    output = said(command, tmp_path, *(str(argument).format(tmp_path / "empty") for argument in arguments))
+    assert "holds no stack.json. Name a folder that `lesionlens export` wrote" in output
+
+
+@needs_tensorflow
+def test_networks_are_moved_into_place_when_the_stack_is_fitted_and_not_before(tmp_path, models):
+    images(tmp_path / "data", "nevus", "melanoma", count=200)
+    script = f"""
+from pathlib import Path
+import training.release
+from training.pipeline import release
+
+def exported(name, weights, size, folder):
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").write_text(name + " anew")
+    return "1" * 64
+
+def fitted(corpus, folders, entries, *rest, **more):
+    found = [(folder / "saved_model.pb").read_text() for folder in folders]
+    assert found[0] == "mobilenet anew" and found[1] == "densenet121 as published", found
+    assert (models / "mobilenet" / "3" / "saved_model.pb").read_text() == "mobilenet as published"
+    if fails:
+        raise KeyboardInterrupt
+    return {{"networks": entries}}
+
+training.release.export_network, training.release.fit_release = exported, fitted
+training.release.choose_size = lambda *given: 192
+training.release.candidate_sizes = lambda run: (192,)
+root = Path({str(tmp_path)!r})
+models = root / "models"
+before = {{path: path.read_bytes() for path in models.rglob("*") if path.is_file()}}
+
+def again():
+    given = dict(version=3, stack_version="4", networks=["mobilenet"], cache=root / "cache")
+    release(root / "data", root / "runs", models, **given)
+
+fails = True
+try:
+    again()
+except KeyboardInterrupt:
+    pass
+assert {{path: path.read_bytes() for path in models.rglob("*") if path.is_file()}} == before
+fails = False
+again()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=170)
+    found = files(models)
+    assert found["mobilenet/3/saved_model.pb"] == b"mobilenet anew"
+    assert found["densenet121/3/saved_model.pb"] == b"densenet121 as published"
+    assert json.loads(found["stack.json"])["networks"][0]["sha256"] == "1" * 64
+    assert len(found) == 5
