@@ -22,7 +22,8 @@ from services.analysis.states import Stage
 VISIBILITY_TIMEOUT_S = 3600
 #: Seconds to wait for Redis on one command.
 SOCKET_TIMEOUT_S = 3.0
-#: Seconds a worker that was asked to stop may use to finish what it holds; above every hard time limit.
+#: Seconds a worker that was told to drop what it holds (SIGQUIT, Ctrl-C twice) may still go on with it. On SIGTERM it
+#: finishes that, whatever this says, and the tasks' own limits hold until then.
 SOFT_SHUTDOWN_S = 8.0
 
 SWEEP_QUEUE = "sweep"
