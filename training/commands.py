@@ -115,7 +115,8 @@ def ablate(
 ) -> None:
     """Measure what each part of a recipe is worth, by training without it; an interrupted one resumes."""
     (recipe,) = read_recipes(recipe_file)
-    measure_parts(data, runs, recipe, report=report, weights=weights, cache=cache)
+    with _told():
+        measure_parts(data, runs, recipe, report=report, weights=weights, cache=cache)
 
 
 @click.command()

@@ -16,7 +16,7 @@ from services.preprocessor.imaging.outcomes import Rejection
 from training.datasets import DataFolder, PreparedImages, default_cache, open_folder, prepare_images
 from training.deduplication import Copy, clusters, find_copies, same_identifiers, superfluous
 from training.samples import Sample
-from training.splits import SPLITS, split_groups
+from training.splits import SPLITS, split_fingerprint, split_groups
 from training.vocabulary import MALIGNANT, MALIGNANT_INDICES
 
 Array = np.ndarray[Any, Any]
@@ -53,6 +53,13 @@ class Corpus:
     def malignant(self) -> Array:
         """Whether each sample is malignant, bool ``[n]``."""
         return np.asarray(self.allowed[:, list(MALIGNANT_INDICES)].max(axis=1) > 0)
+
+    @property
+    def split(self) -> str:
+        """Fingerprint of which kept image stands on which side; one image more or less deals all of them anew."""
+        kept = np.nonzero(self.sides >= 0)[0]
+        names = [f"{self.samples[i].source}/{self.samples[i].image_id or self.samples[i].file}" for i in kept]
+        return split_fingerprint(names, self.sides[kept])
 
     def photographs(self, positions: Array) -> Iterator[tuple[int, Array]]:
         """Yield position and photograph before any correction, uint8 ``[h,w,3]``, of those that can be read."""

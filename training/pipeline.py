@@ -15,6 +15,7 @@ import click
 from services.analysis.errors import LesionLensError
 from services.analysis.results import NETWORKS
 from serving.embedded.precision import REPORT
+from training import split_record
 from training.corpus import Corpus, open_corpus
 from training.models_folder import (
     model_folder,
@@ -80,12 +81,20 @@ def train_networks(
         cache: for prepared squares; default ``LESIONLENS_TRAINING_CACHE`` or ``~/.cache/lesionlens``.
         verbose: Keras' progress display (0 none, 1 bar, 2 line).
         log: receives one line per event.
+
+    Raises:
+        OtherSplitError: a network or its teacher was begun with other images.
     """
     from training.finetuning import train_network
 
     corpus = open_corpus(data, cache)
     log(json.dumps(corpus.report))
+    # Published with no split of their own, they are known to have seen more than one.
+    started_from = (published_stack(published).get("split", corpus.split) or "several") if published else None
     for recipe in recipes:
+        split_record.begin(runs / recipe.network, corpus.split, started_from)
+        for teacher in recipe.teachers:
+            split_record.hold_against(runs / teacher, corpus.split)
         start = _start(recipe.network, weights, published)
         train_network(recipe, training_data(corpus, recipe), runs, start=start, log=log, verbose=verbose)
 
@@ -134,6 +143,7 @@ def release(
         TooFewForAStackError: no stack can be fitted to the validation side.
         NothingPublishedError: ``models`` lacks what is to stay, or what is to be mixed with.
         MixedAlreadyError: ``version`` is the one to be mixed with.
+        OtherSplitError: a network was trained on other images.
     """
     if trained_share < 1.0:
         _refuse_to_mix_again(models, networks, version)
@@ -142,6 +152,12 @@ def release(
     corpus = open_corpus(data, cache)
     validation = corpus.positions("validation")
     refuse_too_few(corpus.allowed[validation], corpus.groups[validation])
+    for name in networks:
+        split_record.hold_against(runs / name, corpus.split)
+    seen = set[str]().union(*(split_record.splits_of(runs / name) for name in networks))
+    if trained_share < 1.0 or set(networks) != set(NETWORKS):
+        # What stays, or is mixed in, brings what it has seen along.
+        seen |= {published_stack(models).get("split", corpus.split)}
 
     from training.others import other_pictures
     from training.release import export_all, fit_release
@@ -166,7 +182,7 @@ def release(
         )
         for name in networks:
             move_into_place(model_folder(new, name, version), model_folder(models, name, version))
-    write_json(models / "stack.json", content)
+    write_json(models / "stack.json", {**content, "split": corpus.split if seen <= {corpus.split} else None})
     # What was measured of the networks before says nothing about these.
     (models / REPORT).unlink(missing_ok=True)
 
@@ -197,7 +213,11 @@ def measure_release(
 
     corpus = open_corpus(data, cache)
     content = published_stack(models)
-    measured = {"data": corpus.report, **measure(corpus, models, content, side, log)}
+    measured = {
+        "data": corpus.report,
+        "same_split": content.get("split") == corpus.split,
+        **measure(corpus, models, content, side, log),
+    }
     write_json(report.with_suffix(".json"), measured)
     report.with_suffix(".md").write_text(markdown(measured), encoding="utf-8")
     draw_roc(*scores(corpus, models, content, side), report.parent / "images" / "roc.svg")
@@ -229,6 +249,7 @@ def measure_parts(
     for name, variant in recipes.items():
         log(name)
         folder = runs / re.sub(r"\W+", "-", name)
+        split_record.begin(folder / recipe.network, corpus.split, None)
         start = _start(recipe.network, weights, None)
         files[name] = train_network(variant, training_data(corpus, variant), folder, start=start, log=log, verbose=0)
     data_of_all = training_data(corpus, recipe)

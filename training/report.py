@@ -17,8 +17,19 @@ def _auc(measures: Mapping[str, Any]) -> str:
     return f"{measures['auc']:.3f} ({measures['auc_low']:.3f}–{measures['auc_high']:.3f})"
 
 
+def _what_was_seen(measured: Mapping[str, Any]) -> str:
+    if not measured["same_split"]:
+        return (
+            "Whether lesions, patients or copies of it were seen in training is not known: the networks or their stack"
+            " are of another split of the images, or of one that was not recorded."
+        )
+    if measured["side"] == "validation":
+        return "No lesion, patient or set of copies of it was seen in training, but the stack was fitted to it."
+    return "No lesion, patient or set of copies of it was seen in training or in fitting the stack."
+
+
 def markdown(measured: Mapping[str, Any]) -> str:
-    """Return the page for what :func:`training.measuring.measure` returned."""
+    """Return the page for what :func:`training.pipeline.measure_release` measured."""
     stack = measured["stack"]
     turns = ", ".join(f"{name} {count}" for name, count in measured["turns"].items())
     lines = [
@@ -26,7 +37,7 @@ def markdown(measured: Mapping[str, Any]) -> str:
         "",
         (
             f"The `{measured['side']}` side of the inner split: {stack['images']} images, {stack['malignant']} of them"
-            " malignant. No lesion, patient or set of copies of it was seen in training or in fitting the stack."
+            f" malignant. {_what_was_seen(measured)}"
             " Intervals are 95 % (DeLong, with the images of one lesion or patient taken together: Obuchowski 1997)."
             f" Turns averaged in every answer: {turns}."
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,3 +49,9 @@ def split_groups(
         sides[g] = side
         filled[side] += content[g]
     return sides[group]
+
+
+def split_fingerprint(identities: Sequence[str], sides: Sequence[int] | np.ndarray[Any, Any]) -> str:
+    """Return the SHA-256, in hex, of which image stands on which side; their order does not matter."""
+    dealt = sorted((identity, SPLITS[side]) for identity, side in zip(identities, sides, strict=True))
+    return hashlib.sha256(json.dumps(dealt).encode()).hexdigest()

@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 from services.analysis.results import NETWORKS
 from training.commands import evaluate, export, train
+from training.corpus import open_corpus
+from training.split_record import begin
 
 needs_tensorflow = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed (requirements/training.txt)"
@@ -83,6 +85,25 @@ def test_a_folder_without_a_stack_is_told_from_one_with_published_networks(tmp_p
     assert "holds no stack.json. Name a folder that `lesionlens export` wrote" in output
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (export, ["--models", "models"]),
+        pytest.param(train, ["--network", "mobilenet"], marks=needs_tensorflow),
+    ],
+    ids=["export", "resume"],
+)
+def test_a_network_trained_before_the_folder_grew_is_refused(tmp_path, command, arguments):
+    images(tmp_path / "data", "nevus", "melanoma", count=200)
+    folder = tmp_path / "runs" / "mobilenet"
+    begin(folder, open_corpus(tmp_path / "data", tmp_path / "cache").split, None)
+    (folder / "progress.json").write_text("{}")
+    (tmp_path / "data" / "nevus" / "0.png").unlink()
+    output = said(command, tmp_path, "--runs", tmp_path / "runs", *arguments)
+    assert "mobilenet was trained on other images" in output
+    assert "Bring the folder of images back to what it was" in output
+
+
 @needs_tensorflow
 def test_networks_are_moved_into_place_when_the_stack_is_fitted_and_not_before(tmp_path, models):
     images(tmp_path / "data", "nevus", "melanoma", count=200)
@@ -130,3 +151,32 @@ again()
     assert found["densenet121/3/saved_model.pb"] == b"densenet121 as published"
     assert json.loads(found["stack.json"])["networks"][0]["sha256"] == "1" * 64
     assert len(found) == 5
+    assert json.loads(found["stack.json"])["split"] == open_corpus(tmp_path / "data", tmp_path / "cache").split
+
+
+@needs_tensorflow
+def test_a_stack_names_its_split_unless_a_network_in_it_is_known_to_have_seen_another(tmp_path, models):
+    images(tmp_path / "data", "nevus", "melanoma", count=200)
+    content = json.loads((models / "stack.json").read_text())
+    script = f"""
+from pathlib import Path
+import training.release
+from training.pipeline import release
+
+def exported(name, weights, size, folder):
+    folder.mkdir(parents=True)
+    return "1" * 64
+
+training.release.export_network = exported
+training.release.fit_release = lambda corpus, folders, entries, *rest, **more: {{"networks": entries}}
+training.release.choose_size = lambda *given: 192
+training.release.candidate_sizes = lambda run: (192,)
+root = Path({str(tmp_path)!r})
+given = dict(version=4, stack_version="4", networks=["mobilenet"], cache=root / "cache")
+release(root / "data", root / "runs", root / "models", **given)
+"""
+    split = open_corpus(tmp_path / "data", tmp_path / "cache").split
+    for published, named in (({}, split), ({"split": split}, split), ({"split": "another"}, None)):
+        (models / "stack.json").write_text(json.dumps(content | published))
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=170)
+        assert json.loads((models / "stack.json").read_text())["split"] == named

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from training.splits import SHARES, SPLITS, split_groups
+from training.splits import SHARES, SPLITS, split_fingerprint, split_groups
 
 
 def some_groups(seed: int, count: int = 3000):
@@ -43,3 +43,10 @@ def test_the_same_seed_gives_the_same_split_and_another_one_another():
     first, again, other = (split_groups(groups, strata, seed) for seed in (7, 7, 8))
     assert (first == again).all()
     assert (first != other).any()
+
+
+def test_a_fingerprint_tells_splits_apart_and_not_orders():
+    fingerprint = split_fingerprint(["a", "b", "c"], [0, 1, 2])
+    assert split_fingerprint(["c", "a", "b"], [2, 0, 1]) == fingerprint
+    assert split_fingerprint(["a", "b", "c"], [0, 2, 1]) != fingerprint
+    assert split_fingerprint(["a", "b"], [0, 1]) != fingerprint

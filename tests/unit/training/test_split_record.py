@@ -1,0 +1,42 @@
+"""What was kept apart from a training stays apart from it, or the training is refused."""
+
+import pytest
+
+from training.report import _what_was_seen
+from training.split_record import OtherSplitError, begin, hold_against, splits_of
+
+
+def test_a_training_goes_on_with_the_images_it_began_with_and_no_others(tmp_path):
+    begin(tmp_path / "mobilenet", "a", None)
+    (tmp_path / "mobilenet" / "progress.json").write_text("{}")
+    begin(tmp_path / "mobilenet", "a", None)
+    with pytest.raises(OtherSplitError, match="mobilenet was trained on other images"):
+        begin(tmp_path / "mobilenet", "b", None)
+    with pytest.raises(OtherSplitError):
+        hold_against(tmp_path / "mobilenet", "b")
+
+
+def test_a_training_that_never_came_to_a_checkpoint_begins_anew(tmp_path):
+    begin(tmp_path / "mobilenet", "a", None)
+    begin(tmp_path / "mobilenet", "b", None)
+    hold_against(tmp_path / "mobilenet", "b")
+
+
+def test_a_training_from_before_there_were_records_is_accepted_and_gets_none(tmp_path):
+    (tmp_path / "mobilenet").mkdir()
+    (tmp_path / "mobilenet" / "progress.json").write_text("{}")
+    begin(tmp_path / "mobilenet", "a", None)
+    hold_against(tmp_path / "mobilenet", "b")
+    assert splits_of(tmp_path / "mobilenet") == set()
+
+
+def test_a_training_that_went_on_from_published_networks_has_seen_what_they_had(tmp_path):
+    begin(tmp_path / "mobilenet", "a", "before")
+    assert splits_of(tmp_path / "mobilenet") == {"a", "before"}
+
+
+def test_that_nothing_was_seen_is_said_of_the_same_split_alone():
+    nothing = "No lesion, patient or set of copies of it was seen in training or in fitting the stack."
+    assert _what_was_seen({"same_split": True, "side": "test"}) == nothing
+    assert "not known" in _what_was_seen({"same_split": False, "side": "test"})
+    assert "the stack was fitted to it" in _what_was_seen({"same_split": True, "side": "validation"})
