@@ -87,7 +87,7 @@ def _cached_copies(images: PreparedImages, cache: Path) -> list[Copy]:
     path = cache / f"{name}.copies.json"
     if path.exists():
         return [Copy(*row) for row in json.loads(path.read_text(encoding="utf-8"))]
-    copies = find_copies(images.pixels)
+    copies = find_copies(images.pixels, images.readable)
     path.write_text(json.dumps([[c.first, c.second, c.correlation] for c in copies]), encoding="utf-8")
     return copies
 

@@ -33,6 +33,9 @@ _HASH_INPUT_PX = 32
 _COMPARED_PX = 32
 _ROWS_AT_ONCE = 512
 
+# Candidates confirmed at once; two pictures of each are in memory, 8 kB.
+_PAIRS_AT_ONCE = 8192
+
 
 def turns(image: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     """Return the eight flips and right-angle turns of an image ``[h,w,…]``; the first is the image itself."""
@@ -73,10 +76,16 @@ def _squashed_middle(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return image[:, margin : width - margin]
 
 
-def find_copies(pixels: np.ndarray[Any, Any]) -> list[Copy]:
-    """Return every pair of copies among uint8 images ``[n,h,w,3]``: turned, mirrored, or squashed from 4:3."""
-    whole = [_small_grey(image) for image in pixels]
-    middle = [_small_grey(_squashed_middle(image)) for image in pixels]
+def find_copies(pixels: np.ndarray[Any, Any], readable: np.ndarray[Any, Any] | None = None) -> list[Copy]:
+    """Return every pair of copies among uint8 images ``[n,h,w,3]``: turned, mirrored, or squashed from 4:3.
+
+    Only images that are ``readable`` (bool ``[n]``; default all) are compared: the others' squares are all alike.
+    """
+    positions = np.arange(len(pixels)) if readable is None else np.flatnonzero(readable)
+    if not len(positions):
+        return []
+    whole = [_small_grey(pixels[i]) for i in positions]
+    middle = [_small_grey(_squashed_middle(pixels[i])) for i in positions]
     hashes = np.array([perceptual_hash(g) for g in whole], dtype=np.uint64)
     upright = np.stack([_standardised(g) for g in whole])
     best: dict[tuple[int, int], float] = {}
@@ -93,10 +102,12 @@ def find_copies(pixels: np.ndarray[Any, Any]) -> list[Copy]:
             left = left + start
             keep = left != right
             left, right = left[keep], right[keep]
-            correlation = np.einsum("ij,ij->i", turned[left], upright[right])
-            for i in np.nonzero(correlation >= threshold)[0]:
-                a, b = sorted((int(left[i]), int(right[i])))
-                best[a, b] = max(best.get((a, b), 0.0), float(correlation[i]))
+            for first in range(0, len(left), _PAIRS_AT_ONCE):
+                some, others = left[first : first + _PAIRS_AT_ONCE], right[first : first + _PAIRS_AT_ONCE]
+                correlation = np.einsum("ij,ij->i", turned[some], upright[others])
+                for i in np.nonzero(correlation >= threshold)[0]:
+                    a, b = sorted((int(positions[some[i]]), int(positions[others[i]])))
+                    best[a, b] = max(best.get((a, b), 0.0), float(correlation[i]))
     return [Copy(a, b, c) for (a, b), c in sorted(best.items())]
 
 

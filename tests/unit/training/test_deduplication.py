@@ -1,5 +1,7 @@
 """Copies are found however they were turned, scaled or squashed, and clusters join what belongs together."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -47,6 +49,23 @@ def test_a_copy_squashed_to_a_square_is_found():
     centre, squashed = squashed_from_four_to_three(5)
     pictures = np.stack([centre, lesion(1), squashed])
     assert [(c.first, c.second) for c in find_copies(pictures)] == [(0, 2)]
+
+
+def test_images_that_cannot_be_read_are_no_copies_of_each_other():
+    grey = np.full((224, 224, 3), 128, np.uint8)
+    pictures = np.stack([grey, lesion(0), grey, lesion(1), lesion(0), grey])
+    readable = np.array([False, True, False, True, True, False])
+    assert [(c.first, c.second) for c in find_copies(pictures, readable)] == [(1, 4)]
+    assert find_copies(pictures, np.zeros(6, bool)) == []
+
+
+def test_memory_does_not_grow_with_the_pairs_of_many_copies():
+    pictures = np.broadcast_to(lesion(0), (250, 224, 224, 3))
+    tracemalloc.start()
+    assert len(find_copies(pictures)) == 250 * 249 // 2
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 150e6  # all 62,250 pairs at once take 500 MB
 
 
 def test_different_lesions_are_no_copies():
