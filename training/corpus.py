@@ -97,7 +97,7 @@ def build_corpus(folder: DataFolder, images: PreparedImages, copies: Sequence[Co
     samples = folder.samples
     found = {(c.first, c.second) for c in copies}
     copies = [*copies, *(c for c in same_identifiers(samples) if (c.first, c.second) not in found)]
-    dropped: dict[int, str] = superfluous(samples, copies)
+    dropped: dict[int, str] = superfluous(samples, copies, images.readable)
     for i, sample in enumerate(samples):
         if sample.term.reason:
             dropped[i] = sample.term.reason

@@ -112,9 +112,10 @@ def find_copies(pixels: np.ndarray[Any, Any], readable: np.ndarray[Any, Any] | N
 
 
 def same_identifiers(samples: Sequence[Sample]) -> list[Copy]:
-    """Return pairs of samples that carry one image id in two sources, with a correlation of one."""
+    """Return pairs of samples that carry one image id in two sources, with a correlation of one; no id is none."""
     first: dict[str, int] = {}
-    return [Copy(first[s.image_id], i, 1.0) for i, s in enumerate(samples) if first.setdefault(s.image_id, i) != i]
+    named = [(i, sample.image_id) for i, sample in enumerate(samples) if sample.image_id]
+    return [Copy(first[name], i, 1.0) for i, name in named if first.setdefault(name, i) != i]
 
 
 def clusters(samples: Sequence[Sample], copies: Sequence[Copy]) -> np.ndarray[Any, Any]:
@@ -141,18 +142,26 @@ def clusters(samples: Sequence[Sample], copies: Sequence[Copy]) -> np.ndarray[An
     return np.array([root(i) for i in range(len(samples))])
 
 
-def superfluous(samples: Sequence[Sample], copies: Sequence[Copy]) -> dict[int, str]:
+def superfluous(
+    samples: Sequence[Sample], copies: Sequence[Copy], readable: np.ndarray[Any, Any] | None = None
+) -> dict[int, str]:
     """Return the positions to leave out and why: all but one of every set of copies, and all where labels disagree.
 
-    Of agreeing copies the one with a lesion id stays (the best documented), otherwise the first.
+    Of agreeing copies one that can be used stays: it is ``readable`` (bool ``[n]``; default all) and its label says
+    something. Among several the one with a lesion id does (the best documented), otherwise the first.
     """
+    readable = np.ones(len(samples), np.bool_) if readable is None else readable
+    usable = [sample.term.reason is None and good for sample, good in zip(samples, readable, strict=True)]
     linked: dict[int, set[int]] = defaultdict(set)
     group = clusters([Sample("", "", "", "", "")] * len(samples), copies)
     for copy in copies:
         linked[int(group[copy.first])].update((copy.first, copy.second))
     reasons: dict[int, str] = {}
     for members in linked.values():
-        ordered = sorted(members, key=lambda i: (not samples[i].lesion_id, samples[i].source == "isic_archive", i))
+        ordered = sorted(
+            members,
+            key=lambda i: (not usable[i], not samples[i].lesion_id, samples[i].source == "isic_archive", i),
+        )
         allowed = {samples[i].term.allowed for i in ordered}
         known = [a for a in allowed if any(a)]
         agreed = np.prod(np.array(known), axis=0) if known else np.zeros(1)

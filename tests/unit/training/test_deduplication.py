@@ -95,6 +95,16 @@ def test_of_agreeing_copies_the_documented_one_stays():
     assert superfluous(samples, [Copy(0, 1, 1.0), Copy(1, 2, 1.0)]) == {0: "copy of b", 2: "copy of b"}
 
 
+def test_of_agreeing_copies_one_stays_that_can_be_used():
+    samples = [sample("a", lesion_id="L1"), sample("b", dx="unknown", label="unknown", lesion_id="L1"), sample("c")]
+    copies = [Copy(0, 1, 1.0), Copy(1, 2, 1.0)]
+    assert superfluous(samples, copies, np.array([False, True, True])) == {0: "copy of c", 1: "copy of c"}
+
+
+def test_images_without_an_identifier_are_no_copies_of_each_other():
+    assert same_identifiers([sample(""), sample("", source="t"), sample("a")]) == []
+
+
 def test_copies_with_contradicting_diagnoses_all_go():
     samples = [sample("a", dx="nv"), sample("b", dx="melanoma", label="malignant")]
     assert set(superfluous(samples, [Copy(0, 1, 1.0)])) == {0, 1}
