@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,11 @@ _weights = click.option(
     "--weights", type=_existing_folder, help="Folder of <network>_imagenet_notop.npz to start from."
 )
 _models = click.option("--models", default=_MODELS, type=_folder, help="SavedModels. Default: serving/models.")
+
+
+def _verbosity() -> int:
+    """Keras' progress bar for a terminal, no lines of thousands of steps for a file."""
+    return 1 if sys.stdout.isatty() else 0
 
 
 @contextmanager
@@ -88,7 +94,7 @@ def train(
     elif minutes is not None:
         recipes = [dataclasses.replace(r, minutes=minutes) for r in recipes]
     with _told():
-        train_networks(data, runs, recipes, weights=weights, published=published, cache=cache, verbose=1)
+        train_networks(data, runs, recipes, weights=weights, published=published, cache=cache, verbose=_verbosity())
 
 
 @click.command()
@@ -124,7 +130,9 @@ def ablate(
 @_runs
 @_cache
 @_models
-@click.option("--version", default=1, show_default=True, type=click.IntRange(min=1), help="Of the networks.")
+@click.option(
+    "--version", type=click.IntRange(min=1), help="Of the networks that are exported. Default: one that none has yet."
+)
 @click.option("--stack-version", default="1", show_default=True, help="Answered as model_version.")
 @click.option(
     "--tta",
@@ -164,7 +172,7 @@ def export(
     models: Path,
     networks: tuple[str, ...],
     trained_share: float,
-    version: int,
+    version: int | None,
     stack_version: str,
     turns: str,
     turns_by_network: tuple[tuple[str, str], ...],

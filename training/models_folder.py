@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from services.analysis.errors import LesionLensError
+from serving.model_config import STABLE, config_file, read_config, write_config
 
 # A JSON list of plain numbers, spread over lines.
 _NUMBERS = re.compile(r"\[\s+((?:-?[0-9.eE+-]+,?\s+)+)\]")
@@ -26,6 +26,14 @@ class NothingPublishedError(LesionLensError):
     )
 
 
+class VersionTakenError(LesionLensError):
+    """A network was to be written under a number that another one has."""
+
+    problem = "version-taken"
+    title = "There is a network of this version"
+    advice = "Leave --version out: the next one is taken."
+
+
 def model_folder(models: Path, name: str, version: int) -> Path:
     """Return where a network's SavedModel lies."""
     return models / name / str(version)
@@ -34,6 +42,23 @@ def model_folder(models: Path, name: str, version: int) -> Path:
 def published_version(models: Path, name: str) -> int:
     """Return the version of a network that the stack in ``models`` was fitted with."""
     return int(published_entry(models, name)["version"])
+
+
+def next_version(models: Path, names: Sequence[str]) -> int:
+    """Return the number above all that folders of these networks have in ``models``, 1 where there are none."""
+    found = [int(path.name) for name in names for path in (models / name).glob("[0-9]*") if path.name.isdecimal()]
+    return max(found, default=0) + 1
+
+
+def refuse_taken(models: Path, names: Sequence[str], version: int) -> None:
+    """Refuse a number that a network has already: servers do not load another file under the same one.
+
+    Raises:
+        VersionTakenError: one of these networks has it.
+    """
+    for name in names:
+        if model_folder(models, name, version).exists():
+            raise VersionTakenError(f"{name} in {models} has version {version} already")
 
 
 def published_familiarity(models: Path) -> dict[str, Any] | None:
@@ -60,12 +85,12 @@ def published_entry(models: Path, name: str) -> dict[str, Any]:
     return next(dict(entry) for entry in published_stack(models)["networks"] if entry["name"] == name)
 
 
-def move_into_place(folder: Path, target: Path) -> None:
-    """Move a network's SavedModel to where it is served from, in place of one that may lie there."""
-    if target.exists():
-        shutil.rmtree(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder.replace(target)
+def serve(models: Path, names: Sequence[str], version: int) -> None:
+    """Let servers load a version of these networks, and answer from it, where ``models`` lies beside their settings."""
+    configs = models.resolve().parent / "tensorflow-serving"
+    for name in names:
+        if config_file(configs, name).exists():
+            write_config(configs, read_config(configs, name).labelled({STABLE: version}))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

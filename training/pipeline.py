@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from services.analysis.errors import LesionLensError
 from services.analysis.results import NETWORKS
 from serving.embedded.precision import REPORT
 from training import split_record
 from training.corpus import Corpus, open_corpus
 from training.models_folder import (
     model_folder,
-    move_into_place,
+    next_version,
     published_familiarity,
     published_stack,
     published_version,
+    refuse_taken,
+    serve,
     write_json,
 )
 from training.recipe import Recipe
@@ -34,14 +35,6 @@ if TYPE_CHECKING:
     from training.networks import Network
 
 Log = Callable[[str], None]
-
-
-class MixedAlreadyError(LesionLensError):
-    """A mean with the published network would take the place of that network, and a second call mix it once more."""
-
-    problem = "mixed-already"
-    title = "The version to be written is the published one"
-    advice = "Give a new one with --version."
 
 
 def training_data(corpus: Corpus, recipe: Recipe) -> TrainingData:
@@ -118,7 +111,7 @@ def release(
     runs: Path,
     models: Path,
     *,
-    version: int,
+    version: int | None = None,
     stack_version: str,
     networks: Sequence[str] = NETWORKS,
     turns: int = 1,
@@ -130,7 +123,10 @@ def release(
 ) -> None:
     """Export trained networks to ``models``, fit the stack on the validation side and write ``stack.json``.
 
-    Of what is not among ``networks`` the published version in ``models`` stays. With a ``trained_share`` below 1 the
+    ``version`` is that of ``networks``, which none of them may have yet; by default the next. Servers whose settings
+    lie beside ``models`` load it from then on.
+
+    Of what is not among ``networks`` the published version stays. With a ``trained_share`` below 1 the
     others are a mean in which what was trained counts by it, and what was published before by the rest.
 
     ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself, ``turns_by_network`` where
@@ -142,13 +138,13 @@ def release(
     Raises:
         TooFewForAStackError: no stack can be fitted to the validation side.
         NothingPublishedError: ``models`` lacks what is to stay, or what is to be mixed with.
-        MixedAlreadyError: ``version`` is the one to be mixed with.
+        VersionTakenError: a network has ``version`` already.
         OtherSplitError: a network was trained on other images.
     """
-    if trained_share < 1.0:
-        _refuse_to_mix_again(models, networks, version)
-    elif set(networks) != set(NETWORKS):
+    if trained_share < 1.0 or set(networks) != set(NETWORKS):
         published_stack(models)
+    version = version or next_version(models, networks)
+    refuse_taken(models, networks, version)
     corpus = open_corpus(data, cache)
     validation = corpus.positions("validation")
     refuse_too_few(corpus.allowed[validation], corpus.groups[validation])
@@ -181,16 +177,12 @@ def release(
             corpus, folders, entries, stack_version, log, turns=turns, others=strange, familiarity=familiarity
         )
         for name in networks:
-            move_into_place(model_folder(new, name, version), model_folder(models, name, version))
+            (models / name).mkdir(exist_ok=True)
+            model_folder(new, name, version).replace(model_folder(models, name, version))
     write_json(models / "stack.json", {**content, "split": corpus.split if seen <= {corpus.split} else None})
+    serve(models, networks, version)
     # What was measured of the networks before says nothing about these.
     (models / REPORT).unlink(missing_ok=True)
-
-
-def _refuse_to_mix_again(models: Path, networks: Sequence[str], version: int) -> None:
-    for name in networks:
-        if published_version(models, name) == version:
-            raise MixedAlreadyError(f"{name} in {models} has version {version} already")
 
 
 def measure_release(

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from services.analysis.results import NETWORKS
+from serving.model_config import ModelConfig, read_config, write_config
 from training.commands import evaluate, export, train
 from training.corpus import open_corpus
 from training.split_record import begin
@@ -56,16 +57,18 @@ def said(command, tmp_path, *arguments):
 def test_a_folder_of_one_kind_replaces_nothing_and_is_told_what_it_lacks(tmp_path, models):
     images(tmp_path / "data", "nevus")
     before = files(models)
-    output = said(export, tmp_path, "--runs", tmp_path / "runs", "--models", models, "--version", 3)
+    output = said(export, tmp_path, "--runs", tmp_path / "runs", "--models", models)
     assert "0 malignant" in output
     assert "Add images of both kinds" in output
     assert files(models) == before
 
 
-def test_a_mean_with_the_published_network_gets_a_version_of_its_own(tmp_path, models):
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_number_that_a_network_has_is_not_given_to_another_one(tmp_path, models, share):
     images(tmp_path / "data", "nevus", "melanoma", count=8)
-    output = said(export, tmp_path, "--models", models, "--version", 3, "--trained-share", 0.5)
-    assert "has version 3 already. Give a new one with --version" in output
+    output = said(export, tmp_path, "--models", models, "--version", 3, "--trained-share", share)
+    assert "mobilenet in" in output
+    assert "has version 3 already. Leave --version out" in output
 
 
 @pytest.mark.parametrize(
@@ -105,8 +108,12 @@ def test_a_network_trained_before_the_folder_grew_is_refused(tmp_path, command, 
 
 
 @needs_tensorflow
-def test_networks_are_moved_into_place_when_the_stack_is_fitted_and_not_before(tmp_path, models):
+def test_networks_are_put_into_place_when_the_stack_is_fitted_and_not_before(tmp_path, models):
     images(tmp_path / "data", "nevus", "melanoma", count=200)
+    configs = tmp_path / "tensorflow-serving"
+    configs.mkdir()
+    for name in NETWORKS:
+        write_config(configs, ModelConfig(name, f"/models/{name}", (3,), {"stable": 3}))
     script = f"""
 from pathlib import Path
 import training.release
@@ -120,7 +127,7 @@ def exported(name, weights, size, folder):
 def fitted(corpus, folders, entries, *rest, **more):
     found = [(folder / "saved_model.pb").read_text() for folder in folders]
     assert found[0] == "mobilenet anew" and found[1] == "densenet121 as published", found
-    assert (models / "mobilenet" / "3" / "saved_model.pb").read_text() == "mobilenet as published"
+    assert not (models / "mobilenet" / "4").exists()
     if fails:
         raise KeyboardInterrupt
     return {{"networks": entries}}
@@ -133,7 +140,7 @@ models = root / "models"
 before = {{path: path.read_bytes() for path in models.rglob("*") if path.is_file()}}
 
 def again():
-    given = dict(version=3, stack_version="4", networks=["mobilenet"], cache=root / "cache")
+    given = dict(stack_version="4", networks=["mobilenet"], cache=root / "cache")
     release(root / "data", root / "runs", models, **given)
 
 fails = True
@@ -147,10 +154,14 @@ again()
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=170)
     found = files(models)
-    assert found["mobilenet/3/saved_model.pb"] == b"mobilenet anew"
+    assert found["mobilenet/3/saved_model.pb"] == b"mobilenet as published"
+    assert found["mobilenet/4/saved_model.pb"] == b"mobilenet anew"
+    served = {name: read_config(configs, name) for name in NETWORKS}
+    assert [config.versions for config in served.values()] == [(4,), (3,), (3,), (3,)]
+    assert [config.labels for config in served.values()] == [{"stable": 4}, *[{"stable": 3}] * 3]
     assert found["densenet121/3/saved_model.pb"] == b"densenet121 as published"
     assert json.loads(found["stack.json"])["networks"][0]["sha256"] == "1" * 64
-    assert len(found) == 5
+    assert len(found) == 6
     assert json.loads(found["stack.json"])["split"] == open_corpus(tmp_path / "data", tmp_path / "cache").split
 
 
@@ -172,7 +183,7 @@ training.release.fit_release = lambda corpus, folders, entries, *rest, **more: {
 training.release.choose_size = lambda *given: 192
 training.release.candidate_sizes = lambda run: (192,)
 root = Path({str(tmp_path)!r})
-given = dict(version=4, stack_version="4", networks=["mobilenet"], cache=root / "cache")
+given = dict(stack_version="4", networks=["mobilenet"], cache=root / "cache")
 release(root / "data", root / "runs", root / "models", **given)
 """
     split = open_corpus(tmp_path / "data", tmp_path / "cache").split
