@@ -31,6 +31,9 @@ from training.layouts import read_published
 from training.samples import IMAGE_SUFFIXES, Sample
 from training.vocabulary import Verdict
 
+# Ending of the file that tells of which folder squares were prepared.
+_ROOT = ".root"
+
 # Images that one worker prepares before it reports: large enough to hide the hand-over, small enough to spread evenly.
 _CHUNK = 64
 
@@ -170,12 +173,15 @@ def _fingerprint(folder: DataFolder) -> str:
 def prepare_images(folder: DataFolder, cache: Path, workers: int | None = None) -> PreparedImages:
     """Run the service's own preprocessing over every sample once and keep the squares in ``cache``.
 
-    The cache is keyed by the list of files and the imaging parameters, so a changed preprocessing prepares anew.
+    The cache is keyed by the list of files and the imaging parameters, so a changed preprocessing prepares anew. What
+    was prepared of the same folder before is deleted then: a photograph taken out of it must not stay as a square.
     """
     target = cache / f"prepared-{_fingerprint(folder)}.npy"
     flags = target.with_suffix(".readable.npy")
     if not flags.exists():
         cache.mkdir(parents=True, exist_ok=True)
+        root = str(folder.root.resolve())
+        target.with_suffix(_ROOT).write_text(root, encoding="utf-8")
         temporary = target.with_suffix(".partial.npy")
         shape = (len(folder.samples), 224, 224, 3)
         pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
@@ -188,4 +194,12 @@ def prepare_images(folder: DataFolder, cache: Path, workers: int | None = None) 
         pixels.flush()
         temporary.replace(target)
         np.save(flags, readable)
+        _delete_older(root, target)
     return PreparedImages(pixels=np.load(target, mmap_mode="r"), readable=np.load(flags))
+
+
+def _delete_older(root: str, target: Path) -> None:
+    for other in target.parent.glob(f"prepared-*{_ROOT}"):
+        if other.stem != target.stem and other.read_text(encoding="utf-8") == root:
+            for path in target.parent.glob(f"{other.stem}.*"):
+                path.unlink(missing_ok=True)

@@ -82,6 +82,32 @@ def test_a_second_look_reads_the_cache(packed, tmp_path):
     assert (first.sides == second.sides).all()
 
 
+def test_a_photograph_taken_out_of_a_folder_leaves_the_cache_and_other_folders_stay_in_it(tmp_path):
+    cache = tmp_path / "cache"
+    for name in ("mine", "yours"):
+        for i in range(4):
+            folder = tmp_path / name / "nevus"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{i}.png").write_bytes(png(picture(i)))
+    (cache / "prepared-interrupted.partial.npy").parent.mkdir()
+    (cache / "prepared-interrupted.partial.npy").write_bytes(b"squares")
+    (cache / "prepared-interrupted.root").write_text(str((tmp_path / "mine").resolve()))
+    (cache / "prepared-unknown.npy").write_bytes(b"from before folders were remembered")
+    open_corpus(tmp_path / "yours", cache)
+    yours = set(cache.iterdir())
+    open_corpus(tmp_path / "mine", cache)
+    with_it = set(cache.iterdir()) - yours
+    assert not list(cache.glob("prepared-interrupted.*"))
+
+    (tmp_path / "mine" / "nevus" / "2.png").unlink()
+    open_corpus(tmp_path / "mine", cache)
+
+    left = set(cache.iterdir())
+    assert not left & with_it
+    assert left >= {path for path in yours if not path.name.startswith("prepared-interrupted")}
+    assert len([path for path in left if path.suffix == ".root"]) == 2
+
+
 def test_subfolders_named_by_diagnosis_are_a_data_folder_and_a_damaged_file_is_left_out(tmp_path):
     root = tmp_path / "mine"
     for i in range(8):
