@@ -79,7 +79,8 @@ def open_folder(root: Path) -> DataFolder:
 def _from_table(table: Path) -> list[Sample]:
     if not table.is_file():
         return []
-    with table.open(newline="", encoding="utf-8") as lines:
+    # Excel begins UTF-8 with a mark, which would become a part of the first column's name.
+    with table.open(newline="", encoding="utf-8-sig") as lines:
         rows = list(csv.DictReader(lines))
     if not rows or not {"image_id", "source", "dx"} <= set(rows[0]):
         return []  # another dataset's table of the same name

@@ -15,8 +15,8 @@ from training.samples import IMAGE_SUFFIXES, Sample
 
 Row = Mapping[str, str]
 
-# One-hot columns of the ISIC 2018 and 2019 challenges.
-_ISIC_2019_DIAGNOSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")
+# One-hot columns of the ISIC 2018 (AKIEC) and 2019 challenges (AK and SCC).
+_ISIC_2019_DIAGNOSES = ("MEL", "NV", "BCC", "AKIEC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")
 
 # ISIC 2019 joins three collections and tells them apart by the beginning of the lesion's id alone.
 _ISIC_2019_SOURCES = {"BCN": "bcn_20000", "HAM": "ham10000", "MSK": "msk"}

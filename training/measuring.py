@@ -37,6 +37,9 @@ _BRIGHTNESS = (0.9, 1.0, 1.1)
 # Test pictures that are also looked at as another camera would have taken them: an AUC needs many.
 _RETAKEN_IMAGES = 2000
 
+# Sources whose pictures were taken through a dermatoscope; how anybody's own were taken is not known.
+_DERMOSCOPY = ("ham10000", "bcn_20000", "msk", "isic_2019", "isic2017", "siim_isic2020", "isic_archive")
+
 # Draws how each of them is taken.
 _RETAKEN_SEED = 20261127
 
@@ -74,7 +77,7 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
         },
     }
     groups = {str(s): sources == s for s in np.unique(sources)}
-    groups["dermoscopy"] = sources != "pad_ufes_20"
+    groups["dermoscopy"] = np.isin(sources, _DERMOSCOPY)
     result["by_source"] = _by_group(groups, probability, malignant, clusters)
     samples = [corpus.samples[i] for i in positions]
     result["by_person"] = _by_group(people(samples), probability, malignant, clusters)

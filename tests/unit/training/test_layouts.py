@@ -97,6 +97,22 @@ def test_bcn_20000_comes_with_isic_2019_and_is_told_apart_by_its_lesion_ids(tmp_
     assert only(folder, "ISIC_0000013").file == "ISIC_2019_Training_Input/ISIC_0000013_downsampled.jpg"
 
 
+def test_isic_2018_has_the_columns_of_isic_2019_but_one(tmp_path: Path) -> None:
+    folder = written(
+        tmp_path,
+        "ISIC2018_Task3_Training_GroundTruth.csv",
+        "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\n"
+        "ISIC_0024306,0.0,1.0,0.0,0.0,0.0,0.0,0.0\n"
+        "ISIC_0024329,0.0,0.0,0.0,1.0,0.0,0.0,0.0\n",
+    )
+    assert [sample.term.diagnosis for sample in open_folder(folder).samples] == ["nv", "akiec"]
+
+
+def test_a_table_saved_by_excel_is_read_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("image_id,source,dx,file\na,mine,nevus,a.jpg\n", encoding="utf-8-sig")
+    assert open_folder(tmp_path).samples == (Sample("a", "mine", "nevus", "", "a.jpg"),)
+
+
 def test_isic_2017_with_the_msk_series(tmp_path: Path) -> None:
     folder = written(
         tmp_path,
