@@ -17,6 +17,10 @@ def _auc(measures: Mapping[str, Any]) -> str:
     return f"{measures['auc']:.3f} ({measures['auc_low']:.3f}–{measures['auc_high']:.3f})"
 
 
+def _was_kept_apart(measured: Mapping[str, Any]) -> bool:
+    return bool(measured["same_split"]) and measured["side"] == "test"
+
+
 def _what_was_seen(measured: Mapping[str, Any]) -> str:
     if not measured["same_split"]:
         return (
@@ -137,13 +141,14 @@ def markdown(measured: Mapping[str, Any]) -> str:
 def summary(measured: Mapping[str, Any]) -> dict[str, Any]:
     """Return the main numbers of :func:`training.measuring.measure`, rounded, for ``stack.json``."""
     stack = measured["stack"]
+    # The pages call these photographs ones that the networks had not seen before.
+    unseen = {key: stack[key] for key in ("images", "malignant")} if _was_kept_apart(measured) else {}
     kept = ("auc", "auc_low", "auc_high", "accuracy", "precision", "recall", "f1", "ece")
     return {
         "measured_on": f"{measured['side']} side of the inner split, {stack['images']} images",
         **{name: round(stack[name], 4) for name in kept},
         "balanced_accuracy_of_classes": round(measured["classes"]["balanced_accuracy"], 4),
-        "images": stack["images"],
-        "malignant": stack["malignant"],
+        **unseen,
         "bands": {
             name: {share: round(value, 4) for share, value in band.items()} for name, band in measured["bands"].items()
         },

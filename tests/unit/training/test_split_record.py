@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.report import _what_was_seen
+from training.report import _what_was_seen, summary
 from training.split_record import OtherSplitError, begin, hold_against, splits_of
 
 
@@ -40,3 +40,12 @@ def test_that_nothing_was_seen_is_said_of_the_same_split_alone():
     assert _what_was_seen({"same_split": True, "side": "test"}) == nothing
     assert "not known" in _what_was_seen({"same_split": False, "side": "test"})
     assert "the stack was fitted to it" in _what_was_seen({"same_split": True, "side": "validation"})
+
+
+@pytest.mark.parametrize(("same", "side"), [(True, "test"), (False, "test"), (True, "validation")])
+def test_the_pages_count_photographs_that_were_not_seen_only_of_the_side_kept_apart(same, side):
+    keys = ("auc", "auc_low", "auc_high", "accuracy", "precision", "recall", "f1", "ece")
+    parts = {"classes": {"balanced_accuracy": 0.7}, "bands": {}, "by_source": {}, "alone": {}}
+    stack = {"images": 9, "malignant": 4, **dict.fromkeys(keys, 0.9)}
+    told = summary({"stack": stack, "same_split": same, "side": side, **parts})
+    assert ("images" in told) == ("malignant" in told) == (same and side == "test")
