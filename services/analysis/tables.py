@@ -311,7 +311,8 @@ class WebhookDeliveryRow(Base):
         CheckConstraint("delivered_at IS NULL OR due_at IS NULL", name="delivered_is_not_due"),
         # Nobody is told twice of the same end; what failed may be tried again by the operator, and then end otherwise.
         UniqueConstraint("webhook_id", "analysis_id", "event"),
-        Index("ix_webhook_delivery_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        # What is due of each webhook, the oldest first.
+        Index("ix_webhook_delivery_due", "webhook_id", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     )
 
 

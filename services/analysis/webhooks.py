@@ -10,12 +10,26 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, FromClause, Row, delete, func, insert, literal, select, update
+from sqlalchemy import (
+    ARRAY,
+    Connection,
+    Engine,
+    FromClause,
+    Row,
+    Uuid,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -35,6 +49,8 @@ MAX_WEBHOOKS = 10
 SECRET_BYTES = 32
 #: Seconds a taken message is left alone. Longer than one try can take, so that only a dead process' messages come back.
 TAKEN_S = 60.0
+#: Messages of one key that one deliverer sends at the same time, however many webhooks the key has.
+KEYS_SHARE = 2
 #: Days the record of a delivery is kept, and how many are shown.
 KEPT_D = 30
 SHOWN = 100
@@ -57,6 +73,7 @@ class Message:
     """
 
     id: uuid.UUID
+    api_key_id: uuid.UUID
     url: str
     secret: bytes | None
     event: str
@@ -181,24 +198,46 @@ class WebhookBook:
 
     # --- the deliverer's side -----------------------------------------------------------------------------------
 
-    def take_due(self, limit: int) -> tuple[Message, ...]:
+    def take_due(self, limit: int, under_way: Sequence[uuid.UUID] = ()) -> tuple[Message, ...]:
         """Messages to be sent now, at most `limit`. Each is this caller's alone for `TAKEN_S` seconds.
+
+        `under_way` are the keys whose messages the caller is sending already, each key once for each message. With
+        those no key gets more than `KEYS_SHARE`: receivers that are silent hold up their own key's messages, nobody
+        else's.
 
         Several deliverers may ask at once. Nothing is sent for a key that was revoked.
         """
-        due = (
-            select(WebhookDeliveryRow.id)
-            .join(WebhookRow, WebhookRow.id == WebhookDeliveryRow.webhook_id)
-            .join(ApiKeyRow, ApiKeyRow.id == WebhookRow.api_key_id)
-            .where(WebhookDeliveryRow.due_at <= func.now(), ApiKeyRow.revoked_at.is_(None))
+        # The first few of each webhook, by its index: looking at all that is due took the longer, the more waited.
+        first = (
+            select(WebhookDeliveryRow.id, WebhookDeliveryRow.due_at)
+            .where(WebhookDeliveryRow.webhook_id == WebhookRow.id, WebhookDeliveryRow.due_at <= func.now())
             .order_by(WebhookDeliveryRow.due_at)
+            .limit(KEYS_SHARE)
+            .with_for_update(skip_locked=True)
+            .lateral("first")
+        )
+        place = func.row_number().over(partition_by=WebhookRow.api_key_id, order_by=first.c.due_at)
+        taken_up = func.cardinality(func.array_positions(literal(list(under_way), ARRAY(Uuid)), WebhookRow.api_key_id))
+        placed = (
+            select(first.c.id, first.c.due_at, (place + taken_up).label("place"))
+            .select_from(WebhookRow)
+            .join(ApiKeyRow, ApiKeyRow.id == WebhookRow.api_key_id)
+            .join(first, true())
+            .where(ApiKeyRow.revoked_at.is_(None))
+            .subquery("placed")
+        )
+        due = (
+            select(placed.c.id)
+            .where(placed.c.place <= KEYS_SHARE)
+            .order_by(placed.c.place, placed.c.due_at)
             .limit(limit)
-            .with_for_update(skip_locked=True, of=WebhookDeliveryRow)
+            .cte("due")
+            .prefix_with("MATERIALIZED")
         )
         with self._transaction() as connection:
             taken = connection.execute(
                 update(WebhookDeliveryRow)
-                .where(WebhookDeliveryRow.id.in_(due.scalar_subquery()))
+                .where(WebhookDeliveryRow.id == due.c.id)
                 .values(due_at=_in_seconds(TAKEN_S), attempts=WebhookDeliveryRow.attempts + 1)
                 .returning(WebhookDeliveryRow.id)
             ).scalars()
@@ -206,6 +245,7 @@ class WebhookBook:
                 select(
                     WebhookDeliveryRow.id,
                     WebhookRow.id.label("webhook_id"),
+                    WebhookRow.api_key_id,
                     WebhookRow.url,
                     WebhookRow.secret,
                     WebhookDeliveryRow.event,
@@ -222,6 +262,7 @@ class WebhookBook:
         return tuple(
             Message(
                 id=row.id,
+                api_key_id=row.api_key_id,
                 url=row.url,
                 secret=self._opened(row.webhook_id, row.secret),
                 event=row.event,

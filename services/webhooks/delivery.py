@@ -7,6 +7,7 @@ import json
 import random
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -24,10 +25,12 @@ from services.webhooks.signature import signed_headers
 PAUSES_S: tuple[float, ...] = (5, 30, 120, 600, 3_600, 3 * 3_600, 8 * 3_600, 20 * 3_600)
 #: Share by which a pause is longer at random, so that a receiver that comes back does not meet all messages at once.
 JITTER = 0.2
-#: Messages sent at the same time: a slow receiver holds one up to the timeout, the others go on.
+#: Messages sent at the same time: a slow receiver holds one up to the timeout, the others go on. Of one key they are at
+#: most `KEYS_SHARE`.
 AT_ONCE = 8
-#: Seconds between two looks for messages that are due.
+#: Seconds between two looks for messages that are due, and after one that found some: there may be more of them.
 POLL_S = 1.0
+AGAIN_S = 0.1
 #: Seconds between two deletions of old records.
 TIDY_S = 3_600.0
 #: Seconds that messages under way have when the process is asked to end; what is cut off is sent again later.
@@ -53,38 +56,47 @@ class Deliverer:
     resolver: Resolver = resolve
     now: Callable[[], float] = time.time
     _free: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(AT_ONCE))
+    #: The key of each message under way.
+    _under_way: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
 
     def run(self, stopped: threading.Event) -> None:
         """Delivers until `stopped` is set."""
         tidied = float("-inf")
         while not stopped.is_set():
+            begun = 0
             try:
                 if time.monotonic() - tidied > TIDY_S:
                     self.book.forget_old()
                     if sealed := self.book.seal_anew():
                         _log.info("webhooks' secrets sealed with the newest key", count=sealed)
                     tidied = time.monotonic()
-                self.deliver_due()
+                begun = self.deliver_due()
             except DatabaseUnavailableError:
                 _log.warning("the database does not answer; webhooks wait")
-            stopped.wait(POLL_S)
+            stopped.wait(AGAIN_S if begun else POLL_S)
         self.linger(LINGER_S)
 
-    def deliver_due(self) -> None:
-        """Begins to send what is due, as far as there is room; does not wait for the receivers."""
+    def deliver_due(self) -> int:
+        """Begins to send what is due, as far as there is room; does not wait for the receivers.
+
+        Returns:
+            How many messages it began to send.
+        """
         room = 0
         while room < AT_ONCE and self._free.acquire(blocking=False):
             room += 1
         if not room:
-            return
+            return 0
         messages: tuple[Message, ...] = ()
         try:
-            messages = self.book.take_due(room)
+            messages = self.book.take_due(room, tuple(self._under_way.values()))
         finally:
             for _ in range(room - len(messages)):
                 self._free.release()
         for message in messages:
+            self._under_way[message.id] = message.api_key_id
             threading.Thread(target=self._deliver, args=(message,), name="webhook", daemon=True).start()
+        return len(messages)
 
     def linger(self, seconds: float) -> None:
         """Waits until nothing is under way, `seconds` at most."""
@@ -101,6 +113,7 @@ class Deliverer:
         except DatabaseUnavailableError:
             _log.warning("a delivery could not be recorded; it is made again", message=log_id(message.id))
         finally:
+            del self._under_way[message.id]
             self._free.release()
 
     def _try(self, message: Message) -> None:

@@ -22,7 +22,7 @@ from services.analysis.database import make_engine
 from services.analysis.keys import KeyRing
 from services.analysis.sealing import sealing_from
 from services.analysis.settings import load_settings
-from services.analysis.webhooks import MAX_WEBHOOKS, WebhookBook
+from services.analysis.webhooks import KEYS_SHARE, MAX_WEBHOOKS, WebhookBook
 from services.gateway.app import create_app
 from services.gateway.parts import make_parts
 from services.webhooks import delivery
@@ -148,7 +148,8 @@ def test_every_end_is_told_and_every_file_of_a_batch(client, key, register, work
     form = {"images": [(io.BytesIO(b"no photograph"), "a.jpg"), (io.BytesIO(photograph(seed=3)), "b.jpg")]}
     batch = client.post("/v1/batches", data=form, headers=key[1]).json
     upload(photograph(seed=4))  # nobody's
-    deliver(book)
+    for _ in range(2):
+        deliver(book)
     told = {}
     for headers, body in receiver.seen:
         message = json.loads(body)
@@ -271,6 +272,41 @@ def test_a_receiver_that_never_answers_is_hung_up_on_and_holds_up_nobody(client,
     deliver(book, timeout_s=0.5, pauses_s=(3_600.0,))
     forever.set()
     assert sorted(told["state"] for told in deliveries(client, key, webhook)) == ["delivered", "waiting"]
+
+
+def test_a_key_whose_receivers_are_silent_holds_up_no_other_key(engine, key, book, receiver):
+    silence = threading.Event()
+    other, _ = KeyRing(engine).create("another clinic")
+    with closing(Receiver()) as silent:
+        silent.answers.extend([silence] * 100)
+        for webhook in [book.add(key[0].id, silent.url)[0] for _ in range(MAX_WEBHOOKS)]:
+            for _ in range(3):
+                book.test(key[0].id, webhook.id)
+        book.test(other.id, book.add(other.id, receiver.url)[0].id)
+        deliverer = Deliverer(book, LOOPBACK, timeout_s=20.0, pauses_s=(3_600.0,))
+
+        begun = [deliverer.deliver_due(), deliverer.deliver_due()]
+
+        silence.set()
+        deliverer.linger(20)
+        assert len(receiver.seen) == 1
+        assert begun == [KEYS_SHARE + 1, 0], "what is under way counts"
+        assert len(silent.seen) == KEYS_SHARE
+        assert deliverer.deliver_due() == KEYS_SHARE, "and what has ended does not"
+        deliverer.linger(20)
+
+
+def test_of_several_keys_each_has_a_message_sent_before_one_has_two(engine, book, receiver):
+    keys = [KeyRing(engine).create("clinic")[0] for _ in range(3)]
+    for one in keys:
+        webhook, _ = book.add(one.id, receiver.url)
+        for _ in range(3):
+            book.test(one.id, webhook.id)
+
+    taken = book.take_due(4)
+
+    assert {message.api_key_id for message in taken} == {one.id for one in keys}
+    assert len(taken) == 4
 
 
 @pytest.mark.parametrize(
