@@ -46,17 +46,19 @@ def list_command(*, as_json: bool, retried_too: bool) -> None:
 
 @dead_letters_command.command()
 @click.argument("dead_letter_ids", metavar="ID...", type=click.UUID, nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All that were not tried again yet and whose photograph is stored.")
+@click.option("--all", "every", is_flag=True, help="All that were not tried again yet.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def retry(dead_letter_ids: tuple[uuid.UUID, ...], *, every: bool, as_json: bool) -> None:
     """Queue the analyses of these dead letters again, from the beginning and with all their tries.
+
+    Those whose photograph is gone are told as such, and neither listed nor counted any more.
 
     Exit status 1 when not all of them could be queued.
     """
     if bool(dead_letter_ids) == every:
         raise click.UsageError("Name dead letters, or give --all.")
     with _dead_letters() as (letters, settings):
-        ids = dead_letter_ids or tuple(letter.id for letter in letters.all() if letter.image_stored)
+        ids = dead_letter_ids or tuple(letter.id for letter in letters.all())
         outcomes = {letter_id: letters.retry(letter_id, settings.answer_within_s) for letter_id in ids}
     for letter_id, outcome in outcomes.items():
         if as_json:

@@ -22,7 +22,10 @@ from services.analysis.tables import AnalysisRow, DeadLetterRow
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One failure. `analysis_id` opens the analysis: show its beginning (`telemetry.log_id`), never all of it."""
+    """One failure. `analysis_id` opens the analysis: show its beginning (`telemetry.log_id`), never all of it.
+
+    `retried_at` is when another try was asked for, whether it could be made or not.
+    """
 
     id: uuid.UUID
     analysis_id: uuid.UUID
@@ -70,7 +73,8 @@ class DeadLetters:
     def retry(self, dead_letter_id: uuid.UUID, answer_within_s: float) -> Retry:
         """Queues the analysis again from its beginning, with all its tries and `answer_within_s` seconds.
 
-        The sweeper rings for it. Two at once: one of them finds it `NOT_FAILED`.
+        The sweeper rings for it. Two at once: one of them finds it `NOT_FAILED`. One whose photograph is gone counts as
+        seen to from then on: there is nothing that anybody could do.
         """
         with database_errors(), self._engine.begin() as connection:
             letter = connection.execute(
@@ -83,6 +87,11 @@ class DeadLetters:
                 return Retry.UNKNOWN
             if letter.state is not AnalysisState.FAILED:
                 return Retry.NOT_FAILED
+            connection.execute(
+                update(DeadLetterRow)
+                .where(DeadLetterRow.analysis_id == letter.analysis_id, DeadLetterRow.retried_at.is_(None))
+                .values(retried_at=func.now())
+            )
             if letter.images_deleted_at is not None:
                 return Retry.IMAGE_GONE
             connection.execute(
@@ -96,11 +105,6 @@ class DeadLetters:
                     deliveries=0,
                     **dict.fromkeys(("finished_at", "preparation", "reason_code", "reason_sentence")),
                 )
-            )
-            connection.execute(
-                update(DeadLetterRow)
-                .where(DeadLetterRow.analysis_id == letter.analysis_id, DeadLetterRow.retried_at.is_(None))
-                .values(retried_at=func.now())
             )
             connection.execute(
                 text("SELECT pg_notify(:channel, :id)"), {"channel": CHANGES_CHANNEL, "id": str(letter.analysis_id)}

@@ -100,9 +100,15 @@ def test_without_a_photograph_nothing_is_tried_again(record: AnalysisRecord, let
     failed(record, analysis_id)
     record.images_deleted(analysis_id)
 
-    assert letters.retry(letters.all()[0].id, 60) is Retry.IMAGE_GONE
+    (letter,) = letters.all()
+    assert letters.count() == 1
+    assert letters.retry(letter.id, 60) is Retry.IMAGE_GONE
     assert letters.retry(uuid.uuid4(), 60) is Retry.UNKNOWN
     assert record.find(analysis_id).state is AnalysisState.FAILED
+
+    assert letters.count() == 0, "nobody can do anything about it, so nobody is called for it"
+    assert [seen.id for seen in letters.all(retried_too=True)] == [letter.id]
+    assert letters.retry(letter.id, 60) is Retry.IMAGE_GONE
 
 
 def test_a_deleted_analysis_leaves_no_dead_letter(record: AnalysisRecord, letters: DeadLetters) -> None:
@@ -146,3 +152,20 @@ def test_the_command_line_lists_and_tries_again(
     assert CliRunner().invoke(main, ["dead-letters", "retry", letter["id"]]).exit_code == 1
     assert CliRunner().invoke(main, ["dead-letters", "retry"]).exit_code == 2
     assert CliRunner().invoke(main, ["dead-letters", "list"]).stdout == ""
+
+
+def test_trying_all_again_tells_of_those_whose_photograph_is_gone(
+    record: AnalysisRecord, letters: DeadLetters, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    stored, gone = accept(record), accept(record)
+    for analysis_id in (stored, gone):
+        failed(record, analysis_id)
+    record.images_deleted(gone)
+
+    retried = CliRunner().invoke(main, ["dead-letters", "retry", "--all", "--json"])
+
+    assert retried.exit_code == 1
+    assert [json.loads(line)["outcome"] for line in retried.stdout.splitlines()] == ["queued", "image_gone"]
+    assert record.find(stored).state is AnalysisState.QUEUED
+    assert letters.count() == 0
