@@ -104,7 +104,6 @@ def claimed(stage: Stage) -> Select[Any]:
             lease_token=_TOKEN,
             lease_until=lease_until,
             due_at=lease_until,
-            updated_at=func.now(),
         )
         .returning(
             AnalysisRow.lease_until,
@@ -130,6 +129,7 @@ def advanced() -> Select[Any]:
         {
             "state": AnalysisState.PREPARED,
             "deliveries": 0,
+            "updated_at": func.now(),
             "due_at": in_seconds(UNHEARD_AFTER_S),
             "preparation": _new("preparation"),
             **NO_LEASE,
@@ -151,6 +151,7 @@ def finished(*, doubted: bool) -> Select[Any]:
         {
             "state": AnalysisState.DONE,
             "finished_at": func.now(),
+            "updated_at": func.now(),
             "due_at": None,
             **{name: _new(name) for name in ANSWERED},
             **NO_LEASE,
@@ -227,11 +228,7 @@ def not_waited_for() -> ColumnElement[Any]:
 
 def under_lease(values: Mapping[str, Any]) -> Update:
     """Writes to the analysis `analysis_id` if `token` is still that of its lease."""
-    return (
-        update(AnalysisRow)
-        .where(AnalysisRow.id == _ANALYSIS_ID, AnalysisRow.lease_token == _TOKEN)
-        .values({"updated_at": func.now(), **values})
-    )
+    return update(AnalysisRow).where(AnalysisRow.id == _ANALYSIS_ID, AnalysisRow.lease_token == _TOKEN).values(values)
 
 
 def _told(more: str = "") -> ColumnElement[Any]:

@@ -110,6 +110,8 @@ class AnalysisRow(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     state: Mapped[AnalysisState] = mapped_column(Enum(AnalysisState, name="analysis_state", values_callable=_values))
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    #: Since when it is in its present stage, or has ended. Neither being taken nor being given back changes it: what is
+    #: tried again and again has waited all that time.
     updated_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[dt.datetime | None]
 

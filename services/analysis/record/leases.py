@@ -110,7 +110,8 @@ class Leases(Record):
     def retry_later(self, lease: Lease, delay_s: float, *, counted: bool = True) -> None:
         """Gives the lease back; the sweeper rings again in `delay_s` seconds.
 
-        The delivery stays counted, unless it was not the image's fault (`counted=False`).
+        The delivery stays counted, unless it was not the image's fault (`counted=False`). How long it has waited for
+        its stage counts on either way.
         """
         uncounted = {} if counted else {"deliveries": AnalysisRow.deliveries - 1}
         self._write(lease, {"state": lease.stage.waiting, "due_at": in_seconds(delay_s), **uncounted, **NO_LEASE})

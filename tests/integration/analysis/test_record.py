@@ -381,6 +381,25 @@ def test_the_backlog_counts_what_waits_for_each_stage(record: AnalysisRecord, ac
     assert [(backlog.stage, backlog.waiting) for backlog in record.backlog()] == [(PREPARE, 1), (STACK, 1)]
 
 
+@pytest.mark.parametrize("counted", [True, False])
+def test_what_is_tried_again_and_again_has_waited_since_it_came_to_its_stage(
+    record: AnalysisRecord, accept: Callable[..., uuid.UUID], engine: Engine, counted: bool
+) -> None:
+    analysis_id = accept()
+    for stage in (PREPARE, STACK):
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE analysis SET updated_at = now() - interval '1 min'"))
+        record.retry_later(claim(record, analysis_id, stage), 0, counted=counted)
+
+        waits_s = {backlog.stage: backlog.oldest_s for backlog in record.backlog() if backlog.waiting}
+        assert waits_s == {stage: pytest.approx(60, abs=10)}
+        # What was begun is somebody's work already; what was never counted as begun is not.
+        assert record.pressure().oldest_s == (0 if counted else pytest.approx(60, abs=10))
+        if stage is PREPARE:
+            record.advance(claim(record, analysis_id, stage), {})
+            assert record.pressure().oldest_s == pytest.approx(0, abs=10), "another stage, another wait"
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [
