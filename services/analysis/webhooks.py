@@ -54,6 +54,8 @@ KEYS_SHARE = 2
 #: Days the record of a delivery is kept, and how many are shown.
 KEPT_D = 30
 SHOWN = 100
+#: Deliveries forgotten in one statement, which has a time limit.
+_FORGET_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,15 +306,23 @@ class WebhookBook:
                 connection.execute(update(WebhookRow).where(WebhookRow.id == webhook_id).values(secret=sealed))
         return len(old)
 
-    def forget_old(self) -> None:
-        """Deletes the record of deliveries that ended long ago."""
-        with self._transaction() as connection:
-            connection.execute(
-                delete(WebhookDeliveryRow).where(
-                    WebhookDeliveryRow.due_at.is_(None),
-                    WebhookDeliveryRow.created_at < func.now() - func.make_interval(0, 0, 0, KEPT_D),
-                )
+    def forget_old(self) -> int:
+        """Deletes the record of deliveries that ended long ago, a part of them at a time; how many. 0: none is left."""
+        old: Any = (
+            select(WebhookDeliveryRow.id)
+            .where(
+                WebhookDeliveryRow.due_at.is_(None),
+                WebhookDeliveryRow.created_at < func.now() - func.make_interval(0, 0, 0, KEPT_D),
             )
+            .limit(_FORGET_AT_ONCE)
+        )
+        with self._transaction() as connection:
+            deleted = connection.execute(
+                delete(WebhookDeliveryRow)
+                .where(WebhookDeliveryRow.id.in_(old.scalar_subquery()))
+                .returning(WebhookDeliveryRow.id)
+            ).all()
+        return len(deleted)
 
     def _opened(self, webhook_id: uuid.UUID, stored: bytes) -> bytes | None:
         # From before there was a key: whoever encrypted images already need not say `plain` for them, so that an update

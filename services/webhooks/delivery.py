@@ -66,15 +66,23 @@ class Deliverer:
             begun = 0
             try:
                 if time.monotonic() - tidied > TIDY_S:
-                    self.book.forget_old()
-                    if sealed := self.book.seal_anew():
-                        _log.info("webhooks' secrets sealed with the newest key", count=sealed)
                     tidied = time.monotonic()
+                    self._tidy()
                 begun = self.deliver_due()
             except DatabaseUnavailableError:
                 _log.warning("the database does not answer; webhooks wait")
             stopped.wait(AGAIN_S if begun else POLL_S)
         self.linger(LINGER_S)
+
+    def _tidy(self) -> None:
+        # A failure of its own: what cannot be tidied now is tidied next time, and deliveries go on.
+        try:
+            if sealed := self.book.seal_anew():
+                _log.info("webhooks' secrets sealed with the newest key", count=sealed)
+            while self.book.forget_old():
+                pass
+        except DatabaseUnavailableError:
+            _log.warning("webhooks could not be tidied up; tried again later", in_s=TIDY_S)
 
     def deliver_due(self) -> int:
         """Begins to send what is due, as far as there is room; does not wait for the receivers.

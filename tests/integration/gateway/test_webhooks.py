@@ -18,7 +18,9 @@ from sqlalchemy import text
 from werkzeug.datastructures import Headers
 
 from lesionlens.client import verify_webhook
+from services.analysis import webhooks
 from services.analysis.database import make_engine
+from services.analysis.errors import DatabaseUnavailableError
 from services.analysis.keys import KeyRing
 from services.analysis.sealing import sealing_from
 from services.analysis.settings import load_settings
@@ -361,6 +363,45 @@ def test_a_revoked_key_is_told_nothing_more(client, engine, key, register, book,
     KeyRing(engine).revoke(key[0].id)
     deliver(book)
     assert receiver.seen == []
+
+
+def test_a_tidy_up_that_fails_holds_up_no_delivery(engine, key, receiver):
+    stopped = threading.Event()
+    tried = []
+
+    class Book(WebhookBook):
+        def forget_old(self):
+            tried.append("to forget")
+            if len(tried) > 1:
+                stopped.set()
+            raise DatabaseUnavailableError("The statement took too long.")
+
+        def delivered(self, message, status):
+            super().delivered(message, status)
+            stopped.set()
+
+    book = Book(engine)
+    book.test(key[0].id, book.add(key[0].id, receiver.url)[0].id)
+
+    Deliverer(book, LOOPBACK).run(stopped)
+
+    assert len(receiver.seen) == 1
+    assert len(tried) == 1, "the next try is an hour away"
+
+
+def test_old_deliveries_are_forgotten_part_by_part(engine, key, receiver, book, monkeypatch):
+    monkeypatch.setattr(webhooks, "_FORGET_AT_ONCE", 2)
+    webhook, _ = book.add(key[0].id, receiver.url)
+    waiting, young, *_ = (book.test(key[0].id, webhook.id).id for _ in range(7))
+    with engine.begin() as connection:
+        old = text("UPDATE webhook_delivery SET created_at = now() - interval '31 days' WHERE id <> :young")
+        connection.execute(old, {"young": young})
+        ended = text("UPDATE webhook_delivery SET due_at = NULL WHERE id <> :waiting")
+        connection.execute(ended, {"waiting": waiting})
+
+    assert [book.forget_old() for _ in range(4)] == [2, 2, 1, 0]
+
+    assert {left.id for left in book.deliveries(key[0].id, webhook.id)} == {young, waiting}
 
 
 def test_the_networks_are_checked_when_the_service_starts():
