@@ -22,10 +22,13 @@ from sqlalchemy import (
     FromClause,
     Row,
     Uuid,
+    and_,
     delete,
+    exists,
     func,
     insert,
     literal,
+    or_,
     select,
     true,
     update,
@@ -307,21 +310,33 @@ class WebhookBook:
         return len(old)
 
     def forget_old(self) -> int:
-        """Deletes the record of deliveries that ended long ago, a part of them at a time; how many. 0: none is left."""
+        """Deletes the record of deliveries that ended long ago, and revoked keys' webhooks with all of theirs.
+
+        Returns:
+            How many deliveries, for they are deleted a part at a time; 0: nothing is left.
+        """
+        revoked: Any = (
+            select(WebhookRow.id)
+            .join(ApiKeyRow, ApiKeyRow.id == WebhookRow.api_key_id)
+            .where(ApiKeyRow.revoked_at.is_not(None))
+        )
+        ended_long_ago = and_(
+            WebhookDeliveryRow.due_at.is_(None),
+            WebhookDeliveryRow.created_at < func.now() - func.make_interval(0, 0, 0, KEPT_D),
+        )
         old: Any = (
             select(WebhookDeliveryRow.id)
-            .where(
-                WebhookDeliveryRow.due_at.is_(None),
-                WebhookDeliveryRow.created_at < func.now() - func.make_interval(0, 0, 0, KEPT_D),
-            )
+            .where(or_(ended_long_ago, WebhookDeliveryRow.webhook_id.in_(revoked)))
             .limit(_FORGET_AT_ONCE)
         )
+        has_deliveries = exists().where(WebhookDeliveryRow.webhook_id == WebhookRow.id)
         with self._transaction() as connection:
             deleted = connection.execute(
                 delete(WebhookDeliveryRow)
                 .where(WebhookDeliveryRow.id.in_(old.scalar_subquery()))
                 .returning(WebhookDeliveryRow.id)
             ).all()
+            connection.execute(delete(WebhookRow).where(WebhookRow.id.in_(revoked), ~has_deliveries))
         return len(deleted)
 
     def _opened(self, webhook_id: uuid.UUID, stored: bytes) -> bytes | None:

@@ -16,7 +16,15 @@ from services.analysis.record.kinds import CANCELLED, Analysis
 from services.analysis.record.rows import announce, announce_end, refused, selected, with_opinions
 from services.analysis.statements import NO_LEASE
 from services.analysis.states import AnalysisState
-from services.analysis.tables import AnalysisRow, BatchRow, DeadLetterRow, FeedbackRow, PredictionRow
+from services.analysis.tables import (
+    AnalysisRow,
+    BatchRow,
+    DeadLetterRow,
+    FeedbackRow,
+    PredictionRow,
+    WebhookDeliveryRow,
+    WebhookRow,
+)
 
 
 class Ownership(Record):
@@ -107,7 +115,8 @@ class Ownership(Record):
     def delete(self, analysis_id: uuid.UUID) -> None:
         """Empties the row and marks it deleted. Delete its blobs first, so that a crash between leaves no image.
 
-        A worker that holds a lease on it finds the lease lost. This is idempotent.
+        A worker that holds a lease on it finds the lease lost, and webhooks that were not told yet are not told any
+        more. This is idempotent.
 
         Raises:
             AnalysisNotFoundError: there never was one with this id, or it is another key's.
@@ -117,13 +126,20 @@ class Ownership(Record):
                 update(AnalysisRow)
                 .where(AnalysisRow.id == analysis_id, self._visible())
                 .values(**_emptied())
-                .returning(AnalysisRow.batch_id)
+                .returning(AnalysisRow.batch_id, AnalysisRow.api_key_id)
             ).first()
             if changed is None:
                 raise AnalysisNotFoundError
             connection.execute(delete(PredictionRow).where(PredictionRow.analysis_id == analysis_id))
             connection.execute(delete(FeedbackRow).where(FeedbackRow.analysis_id == analysis_id))
             connection.execute(delete(DeadLetterRow).where(DeadLetterRow.analysis_id == analysis_id))
+            # By the key's webhooks, which an index leads from to the analysis.
+            webhooks = select(WebhookRow.id).where(WebhookRow.api_key_id == changed.api_key_id)
+            connection.execute(
+                delete(WebhookDeliveryRow).where(
+                    WebhookDeliveryRow.webhook_id.in_(webhooks), WebhookDeliveryRow.analysis_id == analysis_id
+                )
+            )
             if changed.batch_id is not None:
                 _forget_what_was_sent(connection, changed.batch_id)
             announce(connection, analysis_id)

@@ -365,6 +365,41 @@ def test_a_revoked_key_is_told_nothing_more(client, engine, key, register, book,
     assert receiver.seen == []
 
 
+def test_of_a_revoked_key_no_webhook_and_no_delivery_stays(engine, key, book, receiver):
+    other, _ = KeyRing(engine).create("another clinic")
+    for one in (key[0], other):
+        webhook, _ = book.add(one.id, receiver.url)
+        for _ in range(3):
+            book.test(one.id, webhook.id)
+    deliver(book)
+    KeyRing(engine).revoke(key[0].id)
+
+    assert book.forget_old() == 3
+    assert book.forget_old() == 0
+
+    assert book.all(key[0].id) == ()
+    (left,) = book.all(other.id)
+    assert len(book.deliveries(other.id, left.id)) == 3
+
+
+def test_of_a_deleted_analysis_nothing_is_told_and_no_delivery_stays(
+    client, key, register, upload, workers, book, receiver
+):
+    webhook = register(receiver.url).json
+    told, untold, kept = (upload(photograph(seed=seed), headers=key[1]).json for seed in range(3))
+    workers.finish(uuid.UUID(told["id"]))
+    deliver(book)
+    workers.finish(uuid.UUID(untold["id"]))
+    workers.finish(uuid.UUID(kept["id"]))
+
+    for analysis in (told, untold):
+        assert client.delete(f"/v1/analyses/{analysis['id']}", headers=key[1]).status_code == 204
+    deliver(book)
+
+    assert [json.loads(body)["data"]["id"] for _, body in receiver.seen] == [told["id"], kept["id"]]
+    assert [delivery["analysis_id"] for delivery in deliveries(client, key, webhook)] == [kept["id"]]
+
+
 def test_a_tidy_up_that_fails_holds_up_no_delivery(engine, key, receiver):
     stopped = threading.Event()
     tried = []
