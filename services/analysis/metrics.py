@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
 
 from services.analysis.results import NETWORKS, Band
-from services.analysis.states import STAGES
+from services.analysis.states import PREPARE, STACK, STAGES
 
 #: Seconds. A stage takes tenths of a second when all is well, and at most its task's time limit of 12 s.
 STAGE_BUCKETS_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
@@ -36,6 +36,11 @@ STRANGENESS_DIFFERENCES = (-12.0, -8.0, -6.0, -4.0, -3.0, -2.0, -1.0, -0.5, 0.0,
 
 #: How a stage may end.
 OUTCOMES = ("done", "rejected", "failed", "retried", "error")
+#: Codes of the reasons for which each stage may fail.
+FAILURES = {
+    PREPARE.name: ("delivered_too_often", "out_of_time", "image_missing"),
+    STACK.name: ("delivered_too_often", "out_of_time", "image_missing", "network_unavailable"),
+}
 
 
 def shared_folder() -> Path | None:
@@ -109,6 +114,9 @@ class StageMetrics:
         for stage in STAGES:
             for outcome in OUTCOMES:
                 self._seconds.labels(stage.name, outcome)
+            # From 0 on: what begins at 1 has not increased, and nobody would be told of a first failure.
+            for reason in FAILURES[stage.name]:
+                self._failures.labels(stage.name, reason)
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[StageInHand]:

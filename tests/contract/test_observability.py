@@ -14,6 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
+from services.analysis.record.kinds import OUT_OF_TIME, TOO_MANY_DELIVERIES
+from services.preprocessor import prepare_analysis
+from services.stacker import stack_analysis
+from services.stacker.look import Unanswered
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "observability"
 DASHBOARDS = sorted((FOLDER / "grafana/dashboards").glob("*.json"))
@@ -62,6 +67,30 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? ", done.stdout.decode(), re.MULTILINE):
         series.setdefault(name, set()).update(re.findall(r"(\w+)=", labels))
     return series
+
+
+WHAT_STANDS_BEFORE_ANYTHING_HAPPENED = """
+import sys
+from prometheus_client import generate_latest
+from services.analysis.metrics import StageMetrics, shared_registry
+
+StageMetrics()
+sys.stdout.buffer.write(generate_latest(shared_registry()))
+"""
+
+
+def test_failures_are_counted_from_nought_so_that_the_first_one_is_an_increase(tmp_path: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", WHAT_STANDS_BEFORE_ANYTHING_HAPPENED]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True)
+
+    at_nought = r'^lesionlens_failures_total\{reason="(.*)",stage="(.*)"\} 0\.0$'
+    counted = re.findall(at_nought, done.stdout.decode(), re.MULTILINE)
+
+    given_up = {TOO_MANY_DELIVERIES, OUT_OF_TIME}
+    reasons = {"prepare": given_up | {prepare_analysis.IMAGE_MISSING},
+               "stack": given_up | {stack_analysis.IMAGE_MISSING, Unanswered(()).reason}}  # fmt: skip
+    assert set(counted) == {(reason.code, stage) for stage, those in reasons.items() for reason in those}
 
 
 def asked() -> list[tuple[str, str]]:
