@@ -200,6 +200,34 @@ def test_a_new_release_creates_the_server_of_every_network_anew() -> None:
     }
 
 
+def test_what_is_to_be_run_in_the_gateway_s_container_is_in_its_image() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    commands = {
+        command
+        for document in documents
+        for command in re.findall(r"\bgateway (?:-- )?python -m lesionlens ([a-z-]+)", document.read_text())
+    }
+    dockerfile = (ROOT / "services/gateway/Dockerfile").read_text()
+
+    assert commands >= {"backup", "dead-letters", "keys"}
+    for command in commands:
+        assert f"lesionlens/{command.replace('-', '_')}.py" in dockerfile
+
+
+def test_what_asks_the_database_is_run_where_it_is_reached() -> None:
+    """In a container or, beside `make run`, from the folder of the checkout; `lesionlens` alone reaches none."""
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+
+    bare = [
+        f"{document.name}: {line}"
+        for document in documents
+        for line in document.read_text().splitlines()
+        if re.search(r"(?<!-m )(?<!bin/)\blesionlens (keys|dead-letters) [a-z]", line)
+    ]
+
+    assert bare == []
+
+
 def test_a_network_s_server_has_its_callers_dial_anew() -> None:
     """Else a replica that is added is never asked: a channel looks names up when a connection ends."""
     compose = _read("docker-compose.yml")["services"]
