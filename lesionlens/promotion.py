@@ -9,7 +9,6 @@ both stacks are loaded: no analysis meets a version that is gone.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from services.analysis.results import NETWORKS
 from services.stacker.stacking import CANARY_STACK_FILE, STACK_FILE, Stack, load_stack
 from serving.embedded.saved_model import versions_in
 from serving.model_config import CANARY, PREVIOUS, STABLE, ModelConfig, read_config, write_config
+from serving.model_files import checksum, network_file
 
 #: The stack that answered before, beside the one that answers.
 PREVIOUS_STACK_FILE = "stack.previous.json"
@@ -58,7 +58,7 @@ class Shelf:
             config = read_config(self._configs, network)
             for version in versions_in(self._models / network):
                 fitted = {
-                    name: entry.sha256 == self._digest(network, version)
+                    name: entry.sha256 == self._checksum(network, version)
                     for name, stack in stacks.items()
                     for entry in stack.networks
                     if (entry.name, entry.version) == (network, version)
@@ -82,8 +82,8 @@ class Shelf:
         configs = self._read(wanted)
         stack = self._stack(CANARY_STACK_FILE) if (self._models / CANARY_STACK_FILE).exists() else None
         for network, version in wanted.items():
-            if not self._file(network, version).is_file():
-                raise ModelMismatchError(f"there is no {self._file(network, version)}")
+            if not network_file(self._models, network, version).is_file():
+                raise ModelMismatchError(f"there is no {network_file(self._models, network, version)}")
             if version == configs[network].labels.get(STABLE):
                 raise ModelMismatchError(f"{network} version {version} is the stable one already")
             if stack is not None:
@@ -164,16 +164,13 @@ class Shelf:
                     f"{name} was fitted with {entry.name} version {entry.version}, and version {version} would stand"
                     " beside it; name all the networks that change together"
                 )
-            if entry.name in after and self._digest(entry.name, version) != entry.sha256:
-                raise ModelMismatchError(
-                    f"{name} was fitted with another file than {self._file(entry.name, version)} (sha256)"
-                )
+            if entry.name in after and self._checksum(entry.name, version) != entry.sha256:
+                file = network_file(self._models, entry.name, version)
+                raise ModelMismatchError(f"{name} was fitted with another file than {file} (sha256)")
 
-    def _file(self, network: str, version: int) -> Path:
-        return self._models / network / str(version) / "saved_model.pb"
-
-    def _digest(self, network: str, version: int) -> str:
+    def _checksum(self, network: str, version: int) -> str:
+        file = network_file(self._models, network, version)
         try:
-            return hashlib.sha256(self._file(network, version).read_bytes()).hexdigest()
+            return checksum(file)
         except OSError as error:
-            raise ModelMismatchError(f"{self._file(network, version)} cannot be read: {error}") from error
+            raise ModelMismatchError(f"{file} cannot be read: {error}") from error

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from services.stacker.turns import turned
+from services.stacker.turns import pose_of, turned
 from training.evaluation import auc_with_interval, flip_share
 from training.finetuning import TrainingData, predict
 from training.networks import assign_weights, build_network, load_weights
@@ -74,7 +74,7 @@ def answers(recipe: Recipe, weights: Path, data: TrainingData) -> tuple[Array, A
         return malignant_logits(predict(network.classifier, pixels, positions, size, recipe.batch)[None])[:, 0]
 
     some = data.validation[:: max(len(data.validation) // _TURNED_IMAGES, 1)]
-    views = np.stack([turned(data.pixels[i], 8) for i in some], axis=1)
+    views = np.stack([turned(square, 8, pose_of(square)) for square in data.pixels[some]], axis=1)
     return logits(data.pixels, data.validation), np.array([logits(view, np.arange(len(some))) for view in views])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from services.stacker.turns import turned
+from services.stacker.turns import pose_of, turned
 
 Array = np.ndarray[Any, Any]
 
@@ -77,7 +77,7 @@ def _answered(
 ) -> dict[str, Array]:
     if cache is None:
         return _answer(folder, pixels, positions, turns)
-    seen = json.dumps([str(getattr(pixels, "filename", "")), pixels.shape, turns, [int(i) for i in positions]])
+    seen = json.dumps(["posed", str(getattr(pixels, "filename", "")), pixels.shape, turns, [int(i) for i in positions]])
     digest = hashlib.sha256((folder / "saved_model.pb").read_bytes() + seen.encode()).hexdigest()[:20]
     path = cache / f"answers-{digest}.npz"
     if not path.exists():
@@ -101,7 +101,8 @@ def _answer(folder: Path, pixels: Array, positions: Sequence[int] | Array, turns
         logits = []
         for start in range(0, len(positions), _BATCH):
             part = positions[start : start + _BATCH]
-            answer = compiled(np.stack([turned(pixels[i], turns)[turn] for i in part]))
+            squares = [pixels[i] for i in part]
+            answer = compiled(np.stack([turned(square, turns, pose_of(square))[turn] for square in squares]))
             logits.append(np.array(answer["class_logits"]))
             if has_embedding and turn == 0:
                 embedded.append(np.array(answer["embedding"]))

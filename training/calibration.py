@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import openvino
 
-from services.stacker.turns import turned
+from services.stacker.turns import pose_of, turned
 from serving.embedded.engine import usable_cores
 from serving.embedded.graph import read_graph
 from serving.embedded.precision import (
@@ -218,7 +218,7 @@ def answers(source: Source, pixels: Sequence[Array], turns: int) -> tuple[Array,
     request = _compiled(read_graph(openvino.Core(), source), source.hint)
     logits, seconds = [], []
     for square in pixels:
-        for view in turned(square, turns):
+        for view in turned(square, turns, pose_of(square)):
             begin = time.perf_counter()
             outputs = request.infer({0: view[None]})
             seconds.append(time.perf_counter() - begin)

@@ -7,7 +7,6 @@ move by less than 1e-3.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, tensor_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from serving.model_files import checksum
 from training.networks import SERVING_SIZE_PX, Network
 
 # Constants below this many elements stay in single precision: they save nothing, and batch-norm statistics are small.
@@ -101,7 +101,7 @@ def write_saved_model(network: Network, folder: Path) -> str:
         path = folder / rest
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
-    return sha256(folder / "saved_model.pb")
+    return checksum(folder / "saved_model.pb")
 
 
 def write_warm_up(folder: Path, model_name: str) -> None:
@@ -119,11 +119,6 @@ def write_warm_up(folder: Path, model_name: str) -> None:
     log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
     with tf.io.TFRecordWriter(str(target)) as writer:
         writer.write(log.SerializeToString())
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def tensorflow_answers(folder: Path, images: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:

@@ -87,12 +87,12 @@ def markdown(measured: Mapping[str, Any]) -> str:
     lines += [
         "",
         (
-            f"Turning and mirroring ({turning['images']} images, all eight turns): decisions at 0.5 that flip"
-            f" {_percent(turning['flips_at_half'])} % from one look,"
-            f" {_percent(turning['flips_at_half_as_answered'])} % as answered,"
-            f" {_percent(turning['flips_at_half_tta_4'])} % with four turns averaged, none with eight;"
-            f" at the high band {_percent(turning['flips_at_high_band'])} % from one."
-            f" AUC {turning['auc_1']:.3f} as uploaded, {turning['auc_4']:.3f} with four turns averaged,"
+            f"Turning and mirroring ({turning['images']} photographs, all eight turns, before any correction):"
+            f" decisions at 0.5 that flip {_percent(turning['flips_at_half'])} %,"
+            f" at the high band {_percent(turning['flips_at_high_band'])} %;"
+            f" with one look {_percent(turning['flips_at_half_one_look'])} %"
+            f" ({_percent(turning['flips_at_half_one_look_as_it_lies'])} % were a picture looked at the way it lies)."
+            f" AUC {turning['auc_1']:.3f} with one look, {turning['auc_4']:.3f} with four turns averaged,"
             f" {turning['auc_8']:.3f} with eight."
         ),
     ]

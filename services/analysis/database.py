@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.analysis import tracing
@@ -75,9 +75,18 @@ def database_errors() -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
         raise DatabaseUnavailableError("The database does not answer.") from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        if error.connection_invalidated or _broke_off(error):
             raise DatabaseUnavailableError("The database does not answer.") from error
         raise
+
+
+def _broke_off(error: DBAPIError) -> bool:
+    """Whether it is libpq that complains: psycopg2's plain error, with no SQLSTATE, as no server sent one.
+
+    A server that is killed between two packets ends so: "error with status PGRES_TUPLES_OK and no message from the
+    libpq".
+    """
+    return type(error) is DatabaseError and getattr(error.orig, "pgcode", None) is None
 
 
 def database_answers(engine: Engine) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from services.analysis.results import NETWORKS, Band, Reason, Result
 from services.stacker.out_of_distribution import Familiarity
 from services.stacker.stacking import Stack, combine
-from services.stacker.turns import turned, turned_back
+from services.stacker.turns import pose_of, turned, turned_back
 from serving.answers import Ensemble, NetworkAnswer, NetworkFailure
 
 
@@ -67,7 +67,8 @@ def look(
         explain: tell also what each network contributed.
     """
     turns_of = dict.fromkeys(NETWORKS, turns) if turns else stack.turns
-    looked_at = turned(tensor, max(turns_of.values()))
+    pose = pose_of(tensor)
+    looked_at = turned(tensor, max(turns_of.values()), pose)
     outcomes = networks.ask_all(looked_at, deadline_s, turns_of)
     failures = tuple(outcome for outcome in outcomes if isinstance(outcome, NetworkFailure))
     answers = [outcome for outcome in outcomes if isinstance(outcome, NetworkAnswer)]
@@ -78,8 +79,8 @@ def look(
     strange = familiarity is not None and not familiarity.is_lesion(answers)
     if strange and not force:
         return NOT_A_LESION
-    upright = [replace(answer, attention=turned_back(answer.attention)) for answer in answers]
-    result = combine(stack, upright, explain=explain)
+    as_photographed = [replace(answer, attention=turned_back(answer.attention, pose)) for answer in answers]
+    result = combine(stack, as_photographed, explain=explain)
     return _doubted(result) if strange else result
 
 

@@ -7,7 +7,6 @@ networks' log-softmax of the seven classes, and the two thresholds of the band.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from services.analysis.results import (
     Result,
 )
 from serving.answers import NetworkAnswer
+from serving.model_files import checksum, network_file
 
 Floats = NDArray[np.float64]
 Turns = Literal[1, 2, 4, 8]
@@ -145,13 +145,12 @@ def refuse_changed_networks(stack: Stack, models: Path) -> None:
         ModelMismatchError: a network is another one under the same version.
     """
     for network in stack.networks:
-        file = models / network.name / str(network.version) / "saved_model.pb"
+        file = network_file(models, network.name, network.version)
         try:
-            with file.open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
+            changed = checksum(file) != network.sha256
         except OSError:
             continue
-        if digest != network.sha256:
+        if changed:
             raise ModelMismatchError(f"the stack was fitted for another file than {file} (sha256)")
 
 

@@ -23,6 +23,7 @@ import openvino
 
 from services.analysis.errors import SettingsError
 from serving.embedded.quantisation import Ranges
+from serving.model_files import checksum, network_file
 
 log = logging.getLogger("serving.embedded")
 
@@ -97,7 +98,7 @@ def sources(wanted: Precision, calibrated: Path | None, models: Path) -> Callabl
         if versions.get(name) != version:
             return False
         # Of the models' own folder the report has just been compared; only another one is read for this.
-        file, own = folder / "saved_model.pb", models / name / str(version) / "saved_model.pb"
+        file, own = folder / "saved_model.pb", network_file(models, name, version)
         return file.samefile(own) or checksum(file) == report["subject"]["networks"][name]
 
     def find(name: str, version: int, folder: Path) -> Source:
@@ -116,17 +117,11 @@ def ranges_in(report: Mapping[str, Any], network: str) -> Ranges:
     return {int(place): (float(low), float(high)) for place, (low, high) in told.items()}
 
 
-def checksum(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def subject(models: Path) -> dict[str, Any]:
     """What a report is about: the networks that the stack names, by checksum, and the stack's own numbers."""
     stack = _stack(models)
     networks = {
-        network["name"]: checksum(models / network["name"] / str(network["version"]) / "saved_model.pb")
+        network["name"]: checksum(network_file(models, network["name"], network["version"]))
         for network in stack["networks"]
     }
     told = json.dumps([stack["malignant"], stack["bands"]], sort_keys=True)

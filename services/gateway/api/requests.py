@@ -44,7 +44,7 @@ _DRAIN_CHUNK_BYTES = 65_536
 DEFAULT_PAGE_ITEMS = 50
 MAX_PAGE_ITEMS = 200
 
-#: Sides a lesion can be looked at from: as it is, mirrored, and both at quarter turns.
+#: Sides a lesion can be looked at from: in its pose and at a half turn, both mirrored, and all four at a quarter turn.
 TURNS = (1, 2, 4, 8)
 
 _TRUE = frozenset({"1", "true", "yes", "on"})

@@ -5,7 +5,6 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from services.stacker.turns import turned
 from training.evaluation import (
     auc_with_interval,
     binary_measures,
@@ -155,11 +154,3 @@ def test_figures_change_only_with_their_numbers(scored, tmp_path):
     assert "stack" in (tmp_path / "a.svg").read_text()
     draw_reliability([{"images": 7, "probability": 0.2, "malignant": 0.25}], tmp_path / "c.svg")
     assert ">7</text>" in (tmp_path / "c.svg").read_text()
-
-
-@pytest.mark.parametrize("count", [1, 2, 4, 8])
-def test_so_many_turns_in_a_row_are_what_one_of_the_eight_pictures_is_looked_at_in(count):
-    """What the evaluation of turns takes for granted of the stacker's order."""
-    eight = turned(np.random.default_rng(0).integers(0, 255, (224, 224, 3), dtype=np.uint8), 8)
-    rows = [{view.tobytes() for view in eight[start : start + count]} for start in range(0, 8, count)]
-    assert all({view.tobytes() for view in turned(picture, count)} in rows for picture in eight)

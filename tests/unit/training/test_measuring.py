@@ -1,4 +1,4 @@
-"""Whose images are measured by themselves."""
+"""Whose images are measured by themselves, and what turning a photograph changes."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,9 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from services.preprocessor.imaging import normalise
+from services.stacker.turns import Turn, turned
 from training import measuring
 from training.answers import Answers
 from training.samples import Sample
+from training.stacking import stack_from
 from training.vocabulary import CLASSES
 
 
@@ -59,3 +62,45 @@ def test_photographs_of_one_s_own_and_of_phones_are_not_called_dermoscopy(measur
 def test_many_images_of_few_lesions_are_not_measured_by_themselves(measured_by_source):
     assert "mine" in measured_by_source(["mine"], images=40, of_a_lesion=2)
     assert measured_by_source(["mine"], images=40, of_a_lesion=8) == {}
+
+
+@pytest.fixture
+def turning(monkeypatch):
+    """What turning changes for networks that look at one corner of a picture, from a start that is given."""
+    rng = np.random.default_rng(5)
+    photographs = [np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((28, 28, 1))).astype(np.uint8) for _ in range(12)]
+
+    def by_the_corner(_folders, pixels, positions, *, turns, **_named):
+        pictures = [pixels[i] for i in positions]
+        most = turns if isinstance(turns, int) else max(turns)
+        views = np.array([turned(picture, most, measuring.pose_of(picture)) for picture in pictures])
+        corner = views[:, :, :14, :14].mean(axis=(2, 3, 4)).T
+        logits = np.zeros((most, 4, len(pictures), len(CLASSES)))
+        logits[..., 0] = (corner[:, None] - 128) / 8
+        return Answers(logits, None)
+
+    monkeypatch.setattr(measuring, "run_networks", by_the_corner)
+    coefficients = {"malignant": {"coefficients": [0.25] * 4, "intercept": 0.0}}
+    classes = {"coefficients": np.zeros((7, 28)).tolist(), "intercepts": [0.0] * len(CLASSES)}
+    bands = {"low_below": 0.1, "high_from": 0.9}
+    corpus = SimpleNamespace(
+        photographs=lambda some: ((int(i), photographs[i]) for i in some),
+        images=SimpleNamespace(pixels=np.stack([normalise(rgb).tensor for rgb in photographs])),
+        malignant=np.arange(len(photographs)) % 2 == 0,
+        cache=None,
+    )
+    stack = stack_from({**coefficients, "classes": classes, "bands": bands})
+    return lambda: measuring._turning(corpus, [], stack, np.arange(len(photographs)), print, turns=[2, 1, 1, 1])
+
+
+def test_in_its_pose_a_turned_photograph_is_answered_as_it_was(turning):
+    found = turning()
+    assert found["images"] == 12
+    assert found["flips_at_half"] == found["flips_at_half_one_look"] == 0.0
+    assert found["flips_at_half_one_look_as_it_lies"] == 1.0
+
+
+def test_what_no_pose_takes_away_is_measured(turning, monkeypatch):
+    """The measure turns the photograph itself: networks that look the way it lies are found out."""
+    monkeypatch.setattr(measuring, "pose_of", lambda _picture: Turn(0, mirrored=False))
+    assert turning()["flips_at_half_one_look"] == 1.0
