@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from services.stacker.stacking import STACK_FILE, load_stack
 from serving.embedded.engine import usable_cores
 
 #: Instruction sets that decide how quickly convolutions go.
@@ -24,6 +26,11 @@ class Machine:
     calibrated: Path | None
     contestants: Path
     quick: bool
+
+    @property
+    def versions(self) -> Mapping[str, int]:
+        """The version of each network that answers are made from. Raises ModelMismatchError without a stack."""
+        return load_stack(self.models / STACK_FILE).versions
 
     def rounds(self, wanted: int) -> int:
         """How often each contestant has its turn."""

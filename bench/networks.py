@@ -15,6 +15,7 @@ from bench.machine import Machine
 from bench.measuring import in_turns, ms, timed, warmed
 from serving.answers import NETWORKS
 from serving.embedded.precision import Precision, capabilities, offered
+from serving.model_files import network_file
 
 #: Images at a time → rounds: the first is what one person waits for, the others what a hospital's archive is worth.
 ROUNDS = {1: 21, 8: 5, 32: 1}
@@ -24,7 +25,8 @@ _PEAK_SIDE, _PEAK_CHANNELS = 28, 512
 
 def measure(machine: Machine) -> Mapping[str, Any]:
     """Median milliseconds, images a second, and GFLOP/s against what a bare convolution reaches in the same run."""
-    flops = {name: multiply_adds(machine.models / name / "1") * 2 for name in NETWORKS}
+    files = {name: network_file(machine.models, name, version) for name, version in machine.versions.items()}
+    flops = {name: multiply_adds(file.parent) * 2 for name, file in files.items()}
     precisions = _precisions(machine)
     names = ["tensorflow", "onnxruntime", *precisions]
     with ExitStack() as running:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -23,6 +25,7 @@ from bench.machine import Machine
 from bench.measuring import in_turns, ms, timed
 from serving.answers import NETWORKS, NetworkAnswer
 from serving.client import RemoteEnsemble
+from serving.model_config import ModelConfig, write_config
 from tests.conftest import free_port
 
 READY_WITHIN_S = 120.0
@@ -41,14 +44,13 @@ def measure(machine: Machine) -> Mapping[str, Any]:
     body = {"image": base64.b64encode(tensor.tobytes()).decode()}
     with ExitStack() as running:
         port, peer_port = free_port(), free_port()
-        models = [word for name in NETWORKS for word in ("--model", f"{name}={machine.models / name}")]
-        calibrated = ["--calibrated", str(machine.calibrated)] if machine.calibrated else []
-        command = [sys.executable, "-m", "serving.embedded", *models, "--models", str(machine.models), *calibrated]
-        ours = running.enter_context(_running([*command, "--port", str(port)]))
-        peer_file = str(Path(__file__).with_name("contestants") / "litserve_peer.py")
-        peer = running.enter_context(
-            _running([str(machine.contestants), peer_file, str(machine.models), str(peer_port)])
+        configs = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="ll-bench-")))
+        ours = running.enter_context(
+            _running([sys.executable, "-m", "serving.embedded", *served(machine, port, configs)])
         )
+        peer_file = str(Path(__file__).with_name("contestants") / "litserve_peer.py")
+        told = [str(machine.models), json.dumps(dict(machine.versions)), str(peer_port)]
+        peer = running.enter_context(_running([str(machine.contestants), peer_file, *told]))
         networks = running.enter_context(RemoteEnsemble(dict.fromkeys(NETWORKS, f"127.0.0.1:{port}")))
         one = running.enter_context(RemoteEnsemble({"mobilenet": f"127.0.0.1:{port}"}))
         _until(lambda: all(networks.readiness(1.0).values()))
@@ -88,6 +90,15 @@ def measure(machine: Machine) -> Mapping[str, Any]:
         "times_litserve": round(best["embedded"] / best["litserve"], 2),
         "memory_mb": memory,
     }
+
+
+def served(machine: Machine, port: int, configs: Path) -> list[str]:
+    """What the embedded model server is told: to serve, at one port, the versions that the stack names."""
+    for name, version in machine.versions.items():
+        write_config(configs, ModelConfig(name, str(machine.models / name), (version,), {}))
+    calibrated = ["--calibrated", str(machine.calibrated)] if machine.calibrated else []
+    endpoint = f"{','.join(machine.versions)}={port}"
+    return ["--endpoint", endpoint, "--models", str(machine.models), "--config", str(configs), *calibrated]
 
 
 def _until(condition: Any) -> None:

@@ -1,7 +1,8 @@
-"""One engine with the four networks: `python engine.py NAME MODELS [CALIBRATED]`, one JSON object a line each way.
+"""One engine with the four networks: `python engine.py NAME MODELS VERSIONS [CALIBRATED]`.
 
-Asked `{"networks": [...], "batch": n}` it answers the seconds one pass of those networks took, all begun together, as
-a server that is asked for the four at once would. NAME: tensorflow, onnxruntime, f32, bf16, int8 or auto (our engine).
+Asked `{"networks": [...], "batch": n}` on a line, it answers on one: the seconds a pass of those networks took, all
+begun together, as a server that is asked for the four at once would. NAME: tensorflow, onnxruntime, f32, bf16, int8 or
+auto (our engine). VERSIONS: a JSON object, network → version.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ from typing import Any
 
 import numpy as np
 
-NETWORKS = ("mobilenet", "densenet121", "densenet169", "nasnetmobile")
+from serving.model_files import checksum, network_file
+
 #: Asked for the networks named, with images of a batch: answers when all have answered.
 Pass = Callable[[list[str], Any], object]
 
 
-def tensorflow(models: Path) -> Pass:
+def tensorflow(models: Path, versions: Mapping[str, int]) -> Pass:
     """The SavedModels' signatures, as TensorFlow Serving executes them."""
     import tensorflow as tf
 
-    loaded = {name: tf.saved_model.load(str(models / name / "1")) for name in NETWORKS}
+    loaded = {
+        name: tf.saved_model.load(str(network_file(models, name, version).parent)) for name, version in versions.items()
+    }
     signatures = {name: model.signatures["serving_default"] for name, model in loaded.items()}
 
     def one(name: str, images: Any) -> object:
@@ -36,16 +40,17 @@ def tensorflow(models: Path) -> Pass:
     return _at_once(one, keep=loaded)
 
 
-def onnxruntime(models: Path) -> Pass:
+def onnxruntime(models: Path, versions: Mapping[str, int]) -> Pass:
     """The SavedModels by way of tf2onnx; all cores for each network, ONNX Runtime's own default."""
     import onnxruntime as ort
 
     folder = Path(os.environ["LESIONLENS_BENCH_ONNX"])
     folder.mkdir(parents=True, exist_ok=True)
     sessions = {}
-    for name in NETWORKS:
-        source, file = models / name / "1" / "saved_model.pb", folder / f"{name}.onnx"
-        if not file.exists() or file.stat().st_mtime < source.stat().st_mtime:
+    for name, version in versions.items():
+        source = network_file(models, name, version)
+        file = folder / f"{name}-{checksum(source)}.onnx"
+        if not file.exists():
             _convert(source.parent, file)
         sessions[name] = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return _at_once(lambda name, images: sessions[name].run(None, {"image": images}), keep=sessions)
@@ -58,7 +63,7 @@ def _convert(source: Path, file: Path) -> None:
     subprocess.run([*command, "--opset", "17"], check=True, capture_output=True)
 
 
-def ours(models: Path, precision: str, calibrated: Path | None) -> Pass:
+def ours(models: Path, versions: Mapping[str, int], precision: str, calibrated: Path | None) -> Pass:
     """Our engine in the server's own arrangement: engines, lanes, order.
 
     In bf16 every network computes in it, also where that is not offered: how quick it would be is one question, whether
@@ -75,8 +80,8 @@ def ours(models: Path, precision: str, calibrated: Path | None) -> Pass:
     def passing(names: list[str], images: Any) -> object:
         key = tuple(names)
         if key not in ensembles:
-            versions = dict.fromkeys(names, 1)
-            ensembles[key] = in_process.LocalEnsemble(models, versions, precision, calibrated, pairs_after=1)
+            asked = {name: versions[name] for name in names}
+            ensembles[key] = in_process.LocalEnsemble(models, asked, precision, calibrated, pairs_after=1)
         answers = ensembles[key].ask_all(images, 600.0)
         ensembles[key].settle()  # after the first pass with several images, which does not count
         return answers
@@ -95,13 +100,14 @@ def _at_once(one: Callable[[str, Any], object], keep: Mapping[str, object]) -> P
 
 def main() -> None:
     """Load the networks, then answer until standard input ends."""
-    name, models, *rest = sys.argv[1:]
+    name, folder, told, *rest = sys.argv[1:]
+    models, versions = Path(folder), json.loads(told)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not be taken for an answer
     if name in ("tensorflow", "onnxruntime"):
-        passing = {"tensorflow": tensorflow, "onnxruntime": onnxruntime}[name](Path(models))
+        passing = {"tensorflow": tensorflow, "onnxruntime": onnxruntime}[name](models, versions)
     else:
-        passing = ours(Path(models), name, Path(rest[0]) if rest else None)
+        passing = ours(models, versions, name, Path(rest[0]) if rest else None)
     random = np.random.default_rng(0)
     images: dict[int, Any] = {}
     answers.write("ready\n")

@@ -29,6 +29,7 @@ class Contestant:
             str(Path(__file__).with_name("engine.py")),
             name,
             str(machine.models),
+            json.dumps(dict(machine.versions)),
             *([str(machine.calibrated)] if machine.calibrated else []),
         ]
         environment = {
