@@ -4,23 +4,48 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bench.measuring import quantile
+from bench.measuring import Name, quantile, taking_turns
+
+#: Turns of each contestant: what a machine loses or gains in the meantime meets all of them.
+STRETCHES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What clients got: answers a second, and the seconds that half and 95 of 100 of them took at most.
+    """What clients got in `seconds`: how long each answer took that came meanwhile.
 
     `sent` are all requests, with those at the edges that do not count.
     """
 
-    per_s: float
-    p50_s: float
-    p95_s: float
-    sent: int
+    seconds: float = 0.0
+    took: tuple[float, ...] = ()
+    sent: int = 0
+
+    def __add__(self, other: Load) -> Load:
+        return Load(self.seconds + other.seconds, self.took + other.took, self.sent + other.sent)
+
+    @property
+    def per_s(self) -> float:
+        """Answers a second."""
+        return len(self.took) / self.seconds
+
+    @property
+    def p50_s(self) -> float:
+        """Seconds that half of the answers took at most; all the time there was where none came."""
+        return quantile(self.took or (self.seconds,), 0.5)
+
+    @property
+    def p95_s(self) -> float:
+        """Seconds that 95 of 100 answers took at most."""
+        return quantile(self.took or (self.seconds,), 0.95)
+
+
+def in_stretches(contestants: Mapping[Name, Callable[[], Load]]) -> dict[Name, Load]:
+    """What each contestant's clients got in its turns together."""
+    return {name: sum(got, Load()) for name, got in taking_turns(contestants, STRETCHES).items()}
 
 
 def throughput(send: Callable[[], object], clients: int, seconds: float) -> Load:
@@ -62,7 +87,5 @@ def throughput(send: Callable[[], object], clients: int, seconds: float) -> Load
         thread.join()
     if failures:
         raise failures[0]
-    took = [now - sent for sent, now in answered if begin <= now <= end]
-    if not took:
-        return Load(0.0, seconds, seconds, sent=len(answered) + clients)
-    return Load(len(took) / (end - begin), quantile(took, 0.5), quantile(took, 0.95), sent=len(answered) + clients)
+    took = tuple(now - sent for sent, now in answered if begin <= now <= end)
+    return Load(end - begin, took, sent=len(answered) + clients)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 #: A contestant's turn: seconds it took.
 Turn = Callable[[], float]
 
+Name = TypeVar("Name", bound=Hashable)
+Got = TypeVar("Got")
 
 #: Seconds between two turns, in which the threads of the one before come to rest.
 REST_S = 0.2
@@ -45,22 +48,27 @@ def warmed(turn: Turn) -> Turn:
 
 
 def in_turns(contestants: Mapping[str, Turn], rounds: int) -> dict[str, float]:
-    """Median seconds of each contestant, after one turn that does not count.
+    """Median seconds of each contestant, after one turn that does not count."""
+    for turn in contestants.values():
+        turn()
+    return {name: statistics.median(seconds) for name, seconds in taking_turns(contestants, rounds).items()}
+
+
+def taking_turns(contestants: Mapping[Name, Callable[[], Got]], rounds: int) -> dict[Name, list[Got]]:
+    """What each contestant's turns gave.
 
     Each round has the contestants in an order drawn anew, so that nobody always follows the one that heats the caches.
     Before each turn all rest: the threads of TensorFlow and ONNX Runtime go on spinning on the cores after their work
     is done, and who came next paid for it with up to twice the time.
     """
     names = list(contestants)
-    for name in names:
-        contestants[name]()
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    got: dict[Name, list[Got]] = {name: [] for name in names}
     order = np.random.default_rng(_ORDER_SEED)
     for _ in range(rounds):
-        for name in order.permutation(names).tolist():
+        for name in (names[place] for place in order.permutation(len(names))):
             time.sleep(REST_S)
-            taken[name].append(contestants[name]())
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+            got[name].append(contestants[name]())
+    return got
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -10,8 +10,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,19 @@ import psutil
 import requests
 
 from bench.contestants.process import ROOT
-from bench.load import throughput
+from bench.load import in_stretches, throughput
 from bench.machine import Machine
 from bench.measuring import in_turns, ms, timed
 from serving.answers import NETWORKS, NetworkAnswer
 from serving.client import RemoteEnsemble
+from serving.embedded.precision import Precision, choose
 from serving.model_config import ModelConfig, write_config
 from tests.conftest import free_port
 
 READY_WITHIN_S = 120.0
 CLIENTS = (1, 4, 8)
-SECONDS = 6.0
+#: Seconds of one stretch of one number of clients.
+SECONDS = 3.0
 ROUNDS = 15
 #: Seconds of requests that do not count; meanwhile the embedded server finds that pairs are worth preparing for.
 WARM_S = 8.0
@@ -40,13 +43,14 @@ PREPARES_WITHIN_S = 10.0
 
 def measure(machine: Machine) -> Mapping[str, Any]:
     """Milliseconds of one call, answers a second by number of clients, memory of both servers."""
+    precision = choose(Precision.AUTO, machine.calibrated, machine.models)
     tensor = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
     body = {"image": base64.b64encode(tensor.tobytes()).decode()}
     with ExitStack() as running:
         port, peer_port = free_port(), free_port()
         configs = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="ll-bench-")))
         ours = running.enter_context(
-            _running([sys.executable, "-m", "serving.embedded", *served(machine, port, configs)])
+            _running([sys.executable, "-m", "serving.embedded", *served(machine, precision, port, configs)])
         )
         peer_file = str(Path(__file__).with_name("contestants") / "litserve_peer.py")
         told = [str(machine.models), json.dumps(dict(machine.versions)), str(peer_port)]
@@ -74,17 +78,12 @@ def measure(machine: Machine) -> Mapping[str, Any]:
             "ensemble, LitServe with TensorFlow": timed(ask_peer),
         }
         taken = in_turns(turns, machine.rounds(ROUNDS))
-        seconds = SECONDS if not machine.quick else 1.0
-        rates = {
-            str(clients): {
-                "embedded": round(throughput(lambda: ask(networks), clients, seconds).per_s, 1),
-                "litserve": round(throughput(ask_peer, clients, seconds).per_s, 1),
-            }
-            for clients in CLIENTS
-        }
+        senders = {"embedded": lambda: ask(networks), "litserve": ask_peer}
+        rates = answers_per_s(senders, SECONDS if not machine.quick else 0.5)
         memory = {"embedded": _memory(ours), "litserve": _memory(peer)}
     best = {name: max(rate[name] for rate in rates.values()) for name in ("embedded", "litserve")}
     return {
+        "precision": str(precision),
         "call_ms": {name: ms(value) for name, value in taken.items()},
         "answers_per_s": rates,
         "times_litserve": round(best["embedded"] / best["litserve"], 2),
@@ -92,13 +91,26 @@ def measure(machine: Machine) -> Mapping[str, Any]:
     }
 
 
-def served(machine: Machine, port: int, configs: Path) -> list[str]:
-    """What the embedded model server is told: to serve, at one port, the versions that the stack names."""
+def answers_per_s(senders: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, dict[str, float]]:
+    """Answers a second by number of clients and server. The servers and numbers of clients take turns."""
+    got = in_stretches(
+        {
+            (server, clients): partial(throughput, send, clients, seconds)
+            for clients in CLIENTS
+            for server, send in senders.items()
+        }
+    )
+    return {str(clients): {name: round(got[name, clients].per_s, 1) for name in senders} for clients in CLIENTS}
+
+
+def served(machine: Machine, precision: Precision, port: int, configs: Path) -> list[str]:
+    """What the embedded model server is told: to serve, at one port, the versions that the stack names, and how."""
     for name, version in machine.versions.items():
         write_config(configs, ModelConfig(name, str(machine.models / name), (version,), {}))
     calibrated = ["--calibrated", str(machine.calibrated)] if machine.calibrated else []
     endpoint = f"{','.join(machine.versions)}={port}"
-    return ["--endpoint", endpoint, "--models", str(machine.models), "--config", str(configs), *calibrated]
+    told = ["--endpoint", endpoint, "--models", str(machine.models), "--config", str(configs)]
+    return [*told, "--precision", str(precision), *calibrated]
 
 
 def _until(condition: Any) -> None:

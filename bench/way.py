@@ -8,31 +8,38 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import requests
+from numpy.typing import NDArray
 
+from bench.bare import SharedEnsemble
 from bench.footprint import by_process
 from bench.imaging import photograph
-from bench.load import Load, throughput
+from bench.load import STRETCHES, Load, in_stretches, throughput
 from bench.machine import Machine
 from bench.measuring import ms, quantile
+from services.analysis.results import Result
 from services.preprocessor.imaging import PreparedLesion, prepare_lesion
 from services.stacker.look import look
 from services.stacker.stacking import load_stack
 from serving.embedded.precision import Precision, choose
-from serving.in_process import LocalEnsemble
 from tests.conftest import free_port
 from tests.e2e.product import ROOT, Product, running
 
 UPLOADS = 40
 CLIENTS = (1, 2, 4, 8, 16, 32)
-SECONDS = 8.0
+#: Clients of the bare engine, which one of them does not keep busy: what is between its calls is one thread's work.
+BARE_CLIENTS = (1, 2, 4)
+#: Seconds of one stretch of one number of clients.
+SECONDS = 3.0
 #: Clients with whom core time is counted and workers are added.
 CROWD = 8
 #: Seconds until a worker that was added takes work.
@@ -55,7 +62,7 @@ def measure(machine: Machine) -> Mapping[str, Any]:
     if machine.calibrated:
         settings["CALIBRATED_DIR"] = str(machine.calibrated)
     with (
-        LocalEnsemble(machine.models, stack.versions, precision, machine.calibrated, pairs_after=1) as networks,
+        SharedEnsemble(machine.models, stack.versions, precision, machine.calibrated, max(BARE_CLIENTS)) as networks,
         tempfile.TemporaryDirectory(prefix="ll-bench-") as folder,
         running(Product(Path(folder) / "data", free_port(), **settings)) as product,
     ):
@@ -75,16 +82,21 @@ def measure(machine: Machine) -> Mapping[str, Any]:
             answer = local.session.send(sent[file], timeout=60)
             assert answer.status_code == 200, answer.text
 
+        def ask(tensor: NDArray[np.uint8]) -> None:
+            assert isinstance(look(tensor, networks, stack, None, 60.0, force=True), Result)
+
         def bare(file: bytes) -> tuple[float, float]:
             begin = time.perf_counter()
-            lesion = prepare_lesion(file, force=True)
-            assert isinstance(lesion, PreparedLesion)
+            tensor = _prepared(file)
             middle = time.perf_counter()
-            look(lesion.tensor, networks, stack, None, 60.0, force=True)
+            ask(tensor)
             return middle - begin, time.perf_counter() - middle
 
         for file in files[:3]:
             bare(file)
+        # With several clients networks that look once see pairs, too.
+        tensor = _prepared(files[0])
+        networks.ask_all(np.stack([tensor, tensor]), 60.0)
         networks.settle()
         throughput(partial(upload, files[0]), CROWD, WARM_S if not machine.quick else 2.0)
         time.sleep(PREPARES_WITHIN_S)
@@ -97,11 +109,7 @@ def measure(machine: Machine) -> Mapping[str, Any]:
             preparing, asking = bare(file)
             prepared.append(preparing)
             asked.append(asking)
-        seconds = SECONDS if not machine.quick else 2.0
-        crowds = _crowds(product, upload, files, seconds)
-        lesion = prepare_lesion(files[0], force=True)
-        assert isinstance(lesion, PreparedLesion)
-        alone = throughput(lambda: look(lesion.tensor, networks, stack, None, 60.0, force=True), 1, seconds).per_s
+        crowds = _crowds(product, upload, partial(ask, tensor), files, SECONDS if not machine.quick else 1.0)
     bare_ms = ms(statistics.median([one + other for one, other in zip(prepared, asked, strict=True)]))
     return {
         "precision": str(precision),
@@ -114,34 +122,55 @@ def measure(machine: Machine) -> Mapping[str, Any]:
         },
         "p50_over_bare": round(ms(statistics.median(whole)) / bare_ms, 2),
         **crowds,
-        "bare_ensembles_per_s": round(alone, 2),
-        "share_of_bare_throughput": round(max(crowds["uploads_per_s"].values()) / alone, 2),
     }  # fmt: skip
 
 
+def _prepared(file: bytes) -> NDArray[np.uint8]:
+    lesion = prepare_lesion(file, force=True)
+    assert isinstance(lesion, PreparedLesion)
+    return lesion.tensor
+
+
 def _crowds(
-    product: Product, upload: Callable[[bytes], None], files: Sequence[bytes], seconds: float
-) -> dict[str, dict[str, Any]]:
-    """Uploads a second by number of clients; with CROWD of them also core time by process, and with more workers."""
-    rates: dict[str, float] = {}
-    workers: dict[str, dict[str, float]] = {}
-    core_ms: dict[str, float] = {}
-    for clients in CLIENTS:
+    product: Product,
+    upload: Callable[[bytes], None],
+    ask: Callable[[], None],
+    files: Sequence[bytes],
+    seconds: float,
+) -> dict[str, Any]:
+    """Uploads a second by number of clients, and in turns with them what the bare engine answers to several.
+
+    With CROWD of them also core time by process, and uploads a second with more workers.
+    """
+    spent: defaultdict[str, float] = defaultdict(float)
+
+    def uploads(clients: int) -> Load:
         before = _core_seconds(product)
         got = throughput(partial(upload, files[clients % len(files)]), clients, seconds)
-        rates[str(clients)] = round(got.per_s, 2)
         if clients == CROWD:
-            spent = {name: after - before.get(name, 0.0) for name, after in _core_seconds(product).items()}
-            core_ms = {name: ms(value / got.sent) for name, value in spent.items() if value / got.sent > 0.0005}
-            workers["1 preprocessor, 1 stacker"] = _told(got)
+            for name, after in _core_seconds(product).items():
+                spent[name] += after - before.get(name, 0.0)
+        return got
+
+    got = in_stretches(
+        {("uploads", clients): partial(uploads, clients) for clients in CLIENTS}
+        | {("bare", clients): partial(throughput, ask, clients, seconds) for clients in BARE_CLIENTS}
+    )
+    rates = {clients: got["uploads", clients].per_s for clients in CLIENTS}
+    bare = {clients: got["bare", clients].per_s for clients in BARE_CLIENTS}
+    crowd = got["uploads", CROWD]
+    core_ms = {name: ms(value / crowd.sent) for name, value in spent.items() if value / crowd.sent > 0.0005}
+    workers = {"1 preprocessor, 1 stacker": _told(crowd)}
     with ExitStack() as more:
         for name, words in (("preprocessor", "2 preprocessors, 1 stacker"), ("stacker", "2 of both")):
             more.enter_context(_another(product, name))
-            workers[words] = _told(throughput(partial(upload, files[0]), CROWD, seconds))
+            workers[words] = _told(throughput(partial(upload, files[0]), CROWD, seconds * STRETCHES))
     return {
-        "uploads_per_s": rates,
+        "uploads_per_s": {str(clients): round(rate, 2) for clients, rate in rates.items()},
         "core_ms_per_upload": dict(sorted(core_ms.items(), key=lambda item: -item[1])),
         f"with_{CROWD}_clients": workers,
+        "bare_ensembles_per_s": {str(clients): round(rate, 2) for clients, rate in bare.items()},
+        "share_of_bare_throughput": round(max(rates.values()) / max(bare.values()), 2),
     }
 
 

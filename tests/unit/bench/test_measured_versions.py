@@ -14,6 +14,7 @@ from bench.machine import Machine
 from serving import in_process
 from serving.answers import NETWORKS
 from serving.embedded import server
+from serving.embedded.precision import Precision
 
 PUBLISHED = Path(__file__).parents[3] / "serving" / "models" / "stack.json"
 VERSIONS = dict(zip(NETWORKS, (3, 1, 2, 5), strict=True))
@@ -151,8 +152,10 @@ def test_operations_are_counted_of_the_versions_that_the_stack_names(models, mon
 def test_the_server_next_to_litserve_serves_the_versions_that_the_stack_names(models, tmp_path):
     configs = tmp_path / "configs"
     configs.mkdir()
-    options = server.parse(peer.served(Machine(models, None, Path("python"), quick=True), 8500, configs))
-    assert options.endpoints == {8500: NETWORKS}
+    options = server.parse(
+        peer.served(Machine(models, None, Path("python"), quick=True), Precision.BF16, 8500, configs)
+    )
+    assert (options.endpoints, options.precision) == ({8500: NETWORKS}, Precision.BF16)
     assert {name: config.versions for name, config in options.configured.items()} == {
         name: (version,) for name, version in VERSIONS.items()
     }
