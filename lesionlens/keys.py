@@ -33,7 +33,9 @@ def keys_command() -> None:
 )
 @click.option("--daily-quota", type=click.IntRange(min=1), help="Photographs a day (UTC). Default: any number.")
 @click.option(
-    "--per-minute", type=click.IntRange(min=1), help="Uploads a minute. Default: UPLOADS_PER_MINUTE, as for an address."
+    "--per-minute",
+    type=click.IntRange(min=1),
+    help="Photographs a minute, alone or in batches. Default: UPLOADS_PER_MINUTE, as for an address.",
 )
 def create(name: str, scopes: tuple[str, ...], daily_quota: int | None, per_minute: int | None) -> None:
     """Make a key called NAME and print it: this once, for only its digest is kept."""

@@ -91,7 +91,9 @@ class Settings(BaseModel):
     max_batch_bytes: int = Field(
         200_000_000, ge=1024, description="Largest batch accepted, in bytes, sent and unpacked; above it 413."
     )
-    uploads_per_minute: int = Field(120, ge=1, description="Uploads one address may send in a minute; above it 429.")
+    uploads_per_minute: int = Field(
+        120, ge=1, description="Photographs one address may send in a minute, alone or in batches; above it 429."
+    )
     polls_per_minute: int = Field(
         6_000, ge=1, description="Times one address may ask for an analysis in a minute; above it 429."
     )

@@ -6,7 +6,8 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -31,10 +32,13 @@ def looks_like_zip(data: bytes) -> bool:
     return data[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def photographs_in(archive: bytes, max_image_bytes: int, max_total_bytes: int) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each file, in the archive's order; folders, hidden files and macOS' side files are left out.
+def photographs_in(
+    archive: bytes, max_image_bytes: int, max_total_bytes: int
+) -> tuple[int, Iterator[tuple[str, bytes]]]:
+    """How many files there are, and name and content of each in the archive's order.
 
-    A file beyond `max_image_bytes` comes cut off one byte above it, for the caller to refuse by itself.
+    Folders, hidden files and macOS' side files are left out. A file beyond `max_image_bytes` comes cut off one byte
+    above it, for the caller to refuse by itself.
 
     Raises:
         UnusableArchiveError: damaged, encrypted, too many files, or packed beyond `MAX_RATIO`.
@@ -43,15 +47,33 @@ def photographs_in(archive: bytes, max_image_bytes: int, max_total_bytes: int) -
     # The directory is read as a whole, some five hundred bytes of memory for each entry: they are counted before.
     if archive.count(_ENTRY) > MAX_ENTRIES:
         raise UnusableArchiveError(f"The archive has more than {MAX_ENTRIES:,} entries.")
+    with _damage_is_told():
+        opened = zipfile.ZipFile(io.BytesIO(archive))
+        entries = _photographs(opened)
+    return len(entries), _contents(opened, entries, max_image_bytes, max_total_bytes, MAX_RATIO * len(archive))
+
+
+def _contents(
+    opened: zipfile.ZipFile,
+    entries: Sequence[zipfile.ZipInfo],
+    max_image_bytes: int,
+    max_total_bytes: int,
+    allowed: int,
+) -> Iterator[tuple[str, bytes]]:
+    unpacked = 0
+    for entry in entries:
+        with _damage_is_told():
+            content = _unpack(opened, entry, max_image_bytes, allowed - unpacked)
+        unpacked += len(content)
+        if unpacked > max_total_bytes:
+            raise UploadTooLargeError(f"The archive unpacks to more than {max_total_bytes:,} bytes.")
+        yield entry.filename, content
+
+
+@contextmanager
+def _damage_is_told() -> Iterator[None]:
     try:
-        with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-            unpacked = 0
-            for entry in _photographs(opened):
-                content = _unpack(opened, entry, max_image_bytes, MAX_RATIO * len(archive) - unpacked)
-                unpacked += len(content)
-                if unpacked > max_total_bytes:
-                    raise UploadTooLargeError(f"The archive unpacks to more than {max_total_bytes:,} bytes.")
-                yield entry.filename, content
+        yield
     except _DAMAGED as error:
         raise UnusableArchiveError("The archive is damaged or of a kind that cannot be read.") from error
 

@@ -168,6 +168,10 @@ class TooManyRequestsError(LesionLensError):
     title = "Too many requests"
     advice = "Wait for the time in Retry-After, then go on more slowly."
 
+    def __init__(self, detail: str = "", retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
 
 class FeedbackNotFoundError(LesionLensError):
     """The analysis has no such feedback."""

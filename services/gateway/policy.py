@@ -17,7 +17,8 @@ View = TypeVar("View", bound=Callable[..., object])
 #: there for that key alone (`record/base.py`).
 Auth = Literal["public", "capability", "operator", "key"]
 
-#: Names that stand for a limit set by a setting, in place of a literal one.
+#: Names that stand for a limit set by a setting, in place of a literal one. Uploads are counted together over all
+#: routes that take photographs.
 UPLOADS = "uploads"
 POLLS = "polls"
 #: For routes that cost nothing and must answer when everything else is exhausted (probes, metrics).

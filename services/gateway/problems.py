@@ -150,9 +150,7 @@ def answer_http(error: HTTPException) -> Response | HTTPException:
     if status == 413:
         return problem_response(UploadTooLargeError())
     if status == 429:
-        response = problem_response(TooManyRequestsError())
-        response.headers["Retry-After"] = str(_retry_after_s(error))
-        return response
+        return problem_response(TooManyRequestsError(retry_after_s=_retry_after_s(error)))
     if status in _HTTP_PROBLEMS:
         kind = _HTTP_PROBLEMS[status]
         headers = {}

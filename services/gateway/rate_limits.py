@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
-from flask import Flask, Response, request
+import structlog
+from flask import Flask, Response, current_app, request
 from flask.typing import RouteCallable
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
+from redis import RedisError
 
 from services.analysis.doorbell import SOCKET_TIMEOUT_S
 from services.analysis.settings import Settings
 from services.gateway.access import caller, shows_a_key
+from services.gateway.errors import TooManyRequestsError
 from services.gateway.policy import POLLS, UNLIMITED, UPLOADS, policy_of
+
+log = structlog.get_logger()
+
+_EXTENSION = "lesionlens-limits"
 
 
 def limit_in_force(limit: str, settings: Settings) -> str | None:
@@ -56,7 +64,7 @@ def enforce_limits(app: Flask, settings: Settings) -> None:
     Fails open: without Redis each process counts for itself, because a person who cannot upload for want of a counter
     is worse off than a server that is asked too often for a while.
     """
-    limiter = _limiter(app, settings, asking_party, "lesionlens")
+    limiter = app.extensions[_EXTENSION] = _limiter(app, settings, asking_party, "lesionlens")
     # A limiter of its own: one limiter works out all limits of a view at once, and those of keys need the key.
     wrong_keys = _limiter(app, settings, get_remote_address, "lesionlens-keys").shared_limit(
         WRONG_KEYS, scope="keys", exempt_when=lambda: not shows_a_key(request), deduct_when=_is_wrong_key
@@ -64,8 +72,41 @@ def enforce_limits(app: Flask, settings: Settings) -> None:
     for endpoint, view in app.view_functions.items():
         policy = policy_of(view)
         if policy is not None and limit_in_force(policy.limit, settings) is not None:
-            limited = limiter.limit(_limit_of_caller(policy.limit, settings))(view)
-            app.view_functions[endpoint] = cast("RouteCallable", wrong_keys(limited))
+            of_caller = _limit_of_caller(policy.limit, settings)
+            together = policy.limit == UPLOADS
+            limit = limiter.shared_limit(of_caller, scope=UPLOADS) if together else limiter.limit(of_caller)
+            app.view_functions[endpoint] = cast("RouteCallable", wrong_keys(limit(view)))
+
+
+def count_photographs(count: int) -> None:
+    """Counts the photographs of one upload, whose request was counted as the first of them. Call it before storing any.
+
+    More than the caller's whole limit count as all of it: otherwise such a batch could never be sent.
+
+    Raises:
+        TooManyRequestsError: there are too many for what is left of this minute; none of them was counted.
+    """
+    limiter: Limiter = current_app.extensions[_EXTENSION]
+    counted = limiter.current_limit
+    if counted is None:
+        return  # nobody could count the request either
+    limit, whose = counted.limit, counted.request_args
+    further = min(count, limit.amount) - 1
+    if not further:
+        return
+    try:
+        # `hit` counts also what it refuses, which would take the rest of the minute from the sender's next photograph.
+        fits = counted.limiter.test(limit, *whose, cost=further)
+        if fits and counted.limiter.hit(limit, *whose, cost=further):
+            return
+        left, ends_in_s = counted.remaining + 1, counted.reset_at - int(time.time())
+    except RedisError:
+        log.warning("photographs_not_counted", count=count, exc_info=True)
+        return
+    raise TooManyRequestsError(
+        f"The batch has {count} photographs; {left} of {limit.amount} a minute are left.",
+        min(max(1, ends_in_s), limit.get_expiry()),
+    )
 
 
 def _limiter(app: Flask, settings: Settings, counted: Callable[[], str], prefix: str) -> Limiter:

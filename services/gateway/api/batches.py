@@ -30,7 +30,8 @@ from services.gateway.archives import MAX_BATCH_IMAGES, looks_like_zip, photogra
 from services.gateway.batches import BatchUpload, batch_csv, progress, take_batch
 from services.gateway.errors import BatchNotFoundError, ImageMissingError, MalformedRequestError
 from services.gateway.parts import Gateway
-from services.gateway.policy import POLLS, route_policy
+from services.gateway.policy import POLLS, UPLOADS, route_policy
+from services.gateway.rate_limits import count_photographs
 
 blueprint = ApiBlueprint("batches", __name__, url_prefix="/v1/batches", description="Many photographs in one request.")
 
@@ -78,12 +79,15 @@ _BATCH_FORM = {
     headers={"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}},
 )
 @problems(400, 408, 413, 422, 503)
-@route_policy(auth="public", limit="30/minute")
+@route_policy(auth="public", limit=UPLOADS)
 def upload_batch() -> Response:
     """Analyse many photographs
 
     A file that cannot be used becomes a rejected item with its reason; the others go on. Positions follow the order of
     the parts, or of the archive. File names are told back once and not kept.
+
+    For the limit by the minute a batch counts as its photographs. One that is larger than the limit takes all of a
+    minute; one that finds too little left is refused as a whole (429) and takes nothing of it but one.
     """
     parts = gateway()
     limit_body(request, parts.settings.max_batch_bytes + MULTIPART_OVERHEAD_BYTES)
@@ -161,14 +165,17 @@ def _uploads(parts: Gateway, files: Sequence[FileStorage]) -> Iterator[BatchUplo
     """The photographs one after the other, so that only one of them is in memory unpacked."""
     if len(files) > MAX_BATCH_IMAGES:
         raise MalformedRequestError(f"There are {len(files)} files; at most {MAX_BATCH_IMAGES} are taken.")
-    for file in files:
-        data = file.read()
-        if len(files) == 1 and looks_like_zip(data):
-            settings = parts.settings
-            for name, content in photographs_in(data, settings.max_upload_bytes, settings.max_batch_bytes):
-                yield BatchUpload(name, content)
-        else:
-            yield BatchUpload(file.filename or "", data)
+    first = files[0].read()
+    if len(files) == 1 and looks_like_zip(first):
+        count, packed = photographs_in(first, parts.settings.max_upload_bytes, parts.settings.max_batch_bytes)
+        count_photographs(count)
+        for name, content in packed:
+            yield BatchUpload(name, content)
+        return
+    count_photographs(len(files))
+    yield BatchUpload(files[0].filename or "", first)
+    for file in files[1:]:
+        yield BatchUpload(file.filename or "", file.read())
 
 
 def _batch(batch_id: str) -> list[Analysis]:

@@ -22,7 +22,10 @@ def zipped(files, compression=zipfile.ZIP_DEFLATED):
 
 
 def unpacked(archive, image=1_000_000, total=10_000_000):
-    return list(photographs_in(archive, image, total))
+    count, photographs = photographs_in(archive, image, total)
+    files = list(photographs)
+    assert count == len(files)
+    return files
 
 
 def test_files_come_in_the_archives_order():
