@@ -4,10 +4,12 @@ result out as a document. Polls do not: they would bury the rest, and show nothi
 
 from __future__ import annotations
 
+import contextlib
+import uuid
+
 import structlog
 from flask import Flask, Response, request
 
-from services.analysis.errors import DatabaseUnavailableError
 from services.gateway.access import caller
 from services.gateway.parts import Gateway
 
@@ -38,16 +40,18 @@ def register_audit(app: Flask, gateway: Gateway) -> None:
                 gateway.audit.note(
                     str(request.endpoint), str(response.status_code), key.id if key else None, _subject(response)
                 )
-            except DatabaseUnavailableError:
+            except Exception:  # whatever it is, the answer is known and stands
                 log.exception("audit_line_lost", action=request.endpoint, outcome=response.status_code)
         return response
 
 
-def _subject(response: Response) -> str | None:
-    """The analysis or batch in the address, or the one that was just made."""
+def _subject(response: Response) -> uuid.UUID | None:
+    """The analysis or batch in the address, or the one that was just made. What is no id is a stranger's words."""
     arguments = request.view_args or {}
-    for name in ("analysis_id", "batch_id"):
-        if name in arguments:
-            return str(arguments[name])
-    made = response.headers.get("Location", "")
-    return made.rstrip("/").rpartition("/")[2] if "/analyses/" in made or "/batches/" in made else None
+    named = arguments.get("analysis_id") or arguments.get("batch_id")
+    if named is None:
+        made = response.headers.get("Location", "")
+        named = made.rstrip("/").rpartition("/")[2] if "/analyses/" in made or "/batches/" in made else ""
+    with contextlib.suppress(ValueError):
+        return uuid.UUID(str(named))
+    return None

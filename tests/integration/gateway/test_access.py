@@ -6,6 +6,7 @@ import re
 import uuid
 
 import pytest
+import structlog
 from sqlalchemy import text
 
 from services.analysis.keys import KeyRing
@@ -208,6 +209,25 @@ def test_whatever_changes_something_leaves_a_line_without_personal_data(app, cli
     assert (tried.action, tried.outcome, tried.actor) == ("analyses.delete", "404", None)
     assert deleted.subject == ids["analysis_id"][:8]
     assert "IMG_4711" not in repr(list(parts.audit.events()))
+
+
+@pytest.mark.parametrize("words", ["%00", "any-words", "%F0%9F%98%80"])
+def test_words_in_place_of_an_id_are_not_found_and_not_kept(client, engine, parts, words):
+    somebody = Holder(client, KeyRing(engine).create("somebody")[1])
+    answer = somebody.ask("POST", f"/v1/analyses/{words}/cancel")
+    assert (answer.status_code, answer.json["type"]) == (404, "/problems/analysis-not-found")
+    assert answer.headers["X-Trace-Id"]
+    event = list(parts.audit.events())[-1]
+    assert (event.action, event.outcome, event.subject) == ("analyses.cancel", "404", None)
+
+
+def test_an_answer_stands_when_its_line_is_lost(client, parts, monkeypatch):
+    monkeypatch.setattr(parts.audit, "note", lambda *_: 1 / 0)
+    with structlog.testing.capture_logs() as lines:
+        answer = client.post(f"/v1/analyses/{uuid.uuid4()}/cancel")
+    assert answer.status_code == 404
+    (lost,) = (line for line in lines if line["event"] == "audit_line_lost")
+    assert (lost["action"], lost["outcome"]) == ("analyses.cancel", 404)
 
 
 def test_every_route_that_changes_or_hands_out_something_is_audited(app):

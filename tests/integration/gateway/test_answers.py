@@ -297,9 +297,10 @@ def test_feedback_that_makes_no_sense_is_refused(client, workers, address, analy
     assert list(answer.json["errors"]) == list(wrong)
 
 
-def test_feedback_that_is_no_object_is_refused(client, workers, address, analysis_id):
+@pytest.mark.parametrize("body", [b"mel", b"[]", b"[" * 4_000], ids=["words", "list", "nested without end"])
+def test_feedback_that_is_no_object_is_refused(client, workers, address, analysis_id, body):
     workers.finish(analysis_id)
-    assert_problem(client.post(f"{address}/feedback", data=b"mel"), 400, "malformed-request")
+    assert_problem(client.post(f"{address}/feedback", data=body), 400, "malformed-request")
 
 
 def test_feedback_has_a_size(client, workers, address, analysis_id):
