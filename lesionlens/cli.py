@@ -135,6 +135,8 @@ def submit(
         client = Client(url, api_key)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--url") from error
+    except ClientError as error:
+        raise click.ClickException(str(error)) from error
     files = list(image_files(paths))
     try:
         with client:

@@ -64,6 +64,10 @@ class Client:
             api_key: `ll_…`, from `lesionlens keys create`. Without: anonymous use, within its limits.
             timeout_s: seconds of silence after which a request is given up.
             retries: how often a request is tried again.
+
+        Raises:
+            ValueError: `base_url` is no such address.
+            NoAnswerError: the environment names a proxy that cannot be used.
         """
         self._transport = Transport(base_url, api_key, timeout_s, retries)
 

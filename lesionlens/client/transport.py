@@ -6,15 +6,17 @@ import datetime as dt
 import json
 import secrets
 import time
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError, SSLError
+from urllib3.util import Url, parse_url
 
 from lesionlens.client.errors import NoAnswerError, UnexpectedAnswerError, problem_error
 
@@ -56,8 +58,9 @@ class Reply:
 class Transport:
     """Requests to one service.
 
-    Connections are kept and shared between threads. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`).
-    Redirects are not followed, so that neither a photograph nor a key goes where nobody meant it to go.
+    Connections are kept and shared between threads. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`),
+    with the name and password in their addresses. Redirects are not followed, so that neither a photograph nor a key
+    goes where nobody meant it to go.
     """
 
     def __init__(self, base_url: str, api_key: str | None, timeout_s: float, retries: int) -> None:
@@ -71,7 +74,7 @@ class Transport:
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         proxy = None if proxy_bypass(parts.hostname) else getproxies().get(parts.scheme)
-        self._pool = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+        self._pool = _through(proxy) if proxy else urllib3.PoolManager()
 
     def close(self) -> None:
         """Closes the kept connections."""
@@ -138,6 +141,23 @@ class Transport:
             redirect=False,
         )
         return Reply(response.status, response.headers, response.data)
+
+
+def _through(proxy: str) -> urllib3.ProxyManager:
+    """Connections through a proxy, whose address may lack its scheme as it may for other programs."""
+    try:
+        url = parse_url(proxy if "://" in proxy else f"http://{proxy}")
+    except LocationParseError:
+        url = Url()
+    if url.scheme not in {"http", "https"} or not url.host:
+        # Without the address: it may hold a password.
+        raise NoAnswerError(
+            "The proxy that the environment names (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) cannot be used: only addresses "
+            "that begin with http:// or https:// can. Name such a one, or name the service's host in NO_PROXY."
+        )
+    # As the bytes that the address stands for: what characters they are is between the user and the proxy.
+    user = {"Proxy-Authorization": f"Basic {b64encode(unquote_to_bytes(url.auth)).decode()}"} if url.auth else {}
+    return urllib3.ProxyManager(url.url, proxy_headers=user)
 
 
 def backoff_s(tried: int, wanted_s: float | None = None) -> float:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import threading
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from click.testing import CliRunner
 
+from lesionlens.cli import main
 from lesionlens.client import (
     AccessError,
     BusyError,
+    Client,
     ClientError,
     GoneError,
+    NoAnswerError,
     NotFoundError,
     ProblemError,
     RefusedError,
@@ -84,19 +91,102 @@ def test_an_error_tells_what_the_service_told():
     assert problem_error(413, {"type": "/problems/upload-too-large"}, None).reason == "upload_too_large"
 
 
+# --- proxies ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Says which proxies there are."""
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def say(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return say
+
+
+@pytest.fixture
+def proxy():
+    """A proxy that answers by itself; its address without a scheme, and what it was asked: method and who asks."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.command, self.headers.get("Proxy-Authorization")))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def do_CONNECT(self):
+            asked.append((self.command, self.headers.get("Proxy-Authorization")))
+            self.send_error(403)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
 @pytest.mark.parametrize(
-    ("environment", "proxied"),
+    ("variables", "proxied"),
     [
         ({}, False),
         ({"http_proxy": "http://proxy.example:3128"}, True),
         ({"http_proxy": "http://proxy.example:3128", "no_proxy": "clinic.example"}, False),
     ],
 )
-def test_the_environment_says_which_proxy(monkeypatch, environment, proxied):
-    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+def test_the_environment_says_which_proxy(environment, variables, proxied):
+    environment(**variables)
     transport = Transport("http://lens.clinic.example", None, 1.0, 0)
     assert (transport._pool.proxy is not None) == proxied
     transport.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "told"),
+    [
+        ("", None),
+        ("jane:secret@", b"jane:secret"),
+        ("clinic%5Cjane:p%40ss%3A%25@", b"clinic\\jane:p@ss:%"),
+        ("jane:%C3%A4@", "jane:ä".encode()),
+        ("jane@", b"jane"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_a_proxy_is_told_who_asks(environment, proxy, scheme, user, told):
+    address, asked = proxy
+    environment(http_proxy=f"{scheme}{user}{address}", https_proxy=f"{scheme}{user}{address}")
+    expected = None if told is None else f"Basic {base64.b64encode(told).decode()}"
+
+    plain = Transport("http://lens.clinic.example", None, 5.0, 0)
+    assert plain.request("GET", "/v1/models").status == 200
+    plain.close()
+    encrypted = Transport("https://lens.clinic.example", None, 5.0, 0)
+    with pytest.raises(NoAnswerError):
+        encrypted.request("GET", "/v1/models")
+    encrypted.close()
+    assert asked == [("GET", expected), ("CONNECT", expected)]
+
+
+@pytest.mark.parametrize("address", ["socks5://jane:secret@proxy.example:1080", "http://", "jane:secret@proxy:port"])
+def test_a_proxy_that_cannot_be_used_is_said_so_without_its_password(environment, address):
+    environment(https_proxy=address)
+    with pytest.raises(NoAnswerError, match="NO_PROXY") as refused:
+        Client("https://lens.clinic.example")
+    assert "secret" not in str(refused.value)
+
+
+def test_the_command_says_so_too(environment, tmp_path):
+    environment(https_proxy="socks5://proxy.example:1080")
+    (tmp_path / "mole.jpg").touch()
+    done = CliRunner().invoke(main, ["submit", str(tmp_path), "--url", "https://lens.clinic.example"])
+    assert done.exit_code == 1
+    assert "NO_PROXY" in done.stderr
