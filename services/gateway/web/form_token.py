@@ -19,7 +19,7 @@ TOKEN_COOKIE = "lesionlens_form"  # noqa: S105 - a name, not a secret
 TOKEN_FIELD = "form_token"  # noqa: S105 - a name, not a secret
 #: 32 bytes, 256 bits: far beyond guessing.
 TOKEN_BYTES = 32
-#: One day, in seconds: a form left open over night still works.
+#: One day, in seconds, from the last page with a form: one left open over night still works.
 TOKEN_AGE_S = 24 * 3600
 
 
@@ -40,8 +40,8 @@ def form_token() -> str:
 
 
 def hand_out_token(response: Response) -> Response:
-    """Sets the cookie when the page that is being answered holds a form."""
-    if "form_token" in g and request.cookies.get(TOKEN_COOKIE) != g.form_token:
+    """Sets the cookie when the page that is being answered holds a form: again, too, so that its day begins anew."""
+    if "form_token" in g:
         response.set_cookie(
             TOKEN_COOKIE,
             g.form_token,

@@ -110,6 +110,15 @@ def test_the_token_cookie_is_out_of_reach_of_scripts_and_other_sites(client):
     assert "SameSite=Strict" in cookie
 
 
+def test_the_token_lasts_a_day_from_the_last_page_with_a_form(client):
+    first, again = (client.get("/").headers.getlist("Set-Cookie") for _ in range(2))
+    assert len(first) == 1
+    assert "Max-Age=86400" in first[0]
+    # The same value: forms in other tabs hold it.
+    assert again[0].split(";")[0] == first[0].split(";")[0]
+    assert "Max-Age=86400" in again[0]
+
+
 def test_pages_without_a_form_set_no_cookie(client):
     for path in ("/history", "/about", "/privacy"):
         assert "Set-Cookie" not in client.get(path).headers
