@@ -1,0 +1,37 @@
+"""What docs/deploy.md has people type does what it says there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = (ROOT / "docs/deploy.md").read_text()
+#: Manifests name their namespace themselves, and a namespace is in none.
+NAMES_NONE = ("create namespace", "apply -")
+
+
+def test_a_command_for_the_cluster_names_the_namespace() -> None:
+    commands = re.findall(r"(?:^ *|`|\| )kubectl ([^`\n]+)", DEPLOY, re.MULTILINE)
+
+    assert [line for line in commands if not line.startswith(("-n lesionlens ", *NAMES_NONE))] == []
+
+
+def test_after_a_restore_there_are_as_many_of_everything_as_in_the_base() -> None:
+    """One: more of what may be several comes by its autoscaler, and there must not be two of `beat`."""
+    documents = [
+        document
+        for file in (ROOT / "k8s/base").glob("*.yaml")
+        for document in yaml.safe_load_all(file.read_text())
+        if document["kind"] == "Deployment"
+    ]
+    base = {document["spec"]["replicas"] for document in documents}
+
+    assert base == {1}
+    assert re.findall(r"scale deployment --all --replicas=(\d+)", DEPLOY) == ["0", "1"]
+
+
+def test_scaling_that_is_paused_goes_on_afterwards() -> None:
+    assert re.findall(r"autoscaling\.keda\.sh/paused(\S+)", DEPLOY) == ["=true", "-"]
