@@ -2,7 +2,7 @@
 # secrets.sh FOLDER: random passwords as files, and the addresses they are part of. What is there already stays.
 #
 # Only the owner can enter the folder. The files themselves are readable, because Docker shows them to containers whose
-# accounts are not the owner's.
+# accounts are not the owner's. None ends with a newline: KEDA takes one for a part of the address.
 set -eu
 folder=$1
 umask 077
@@ -11,7 +11,7 @@ mkdir -p "$folder"
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 keep() { # keep NAME VALUE
     [ -s "$folder/$1" ] && return
-    printf '%s\n' "$2" > "$folder/$1"
+    printf %s "$2" > "$folder/$1"
     chmod 444 "$folder/$1"
     echo "$folder/$1"
 }

@@ -143,6 +143,13 @@ def test_every_secret_is_a_file_that_make_secrets_makes(tmp_path: Path) -> None:
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
 
 
+def test_no_secret_ends_with_a_newline(tmp_path: Path) -> None:
+    """KEDA hands `database_url` on as it stands in the Secret, and its driver refuses an address with a newline."""
+    subprocess.run(["sh", str(ROOT / "secrets.sh"), str(tmp_path)], check=True, capture_output=True)
+
+    assert [file.name for file in tmp_path.iterdir() if "\n" in file.read_text()] == []
+
+
 def test_what_is_there_already_stays(tmp_path: Path) -> None:
     script = ["sh", str(ROOT / "secrets.sh"), str(tmp_path)]
     subprocess.run(script, check=True, capture_output=True)
