@@ -5,6 +5,7 @@ Every function takes rendered documents and returns sentences, one for each thin
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,15 +95,29 @@ def may_talk(documents: Sequence[Document], source: str, target: str, port: int)
     )
 
 
-def may_leave(documents: Sequence[Document], source: str, port: int) -> bool:
-    """Whether the network policies let a pod of workload `source` reach `port` of an address outside the cluster."""
+def may_leave(documents: Sequence[Document], source: str, port: int, address: str = "203.0.113.9") -> bool:
+    """Whether the network policies let a pod of workload `source` reach `port` of `address`, outside the cluster."""
     labels = {name: pod["metadata"]["labels"] for name, pod in pods(documents)}
     return any(
-        port in {entry["port"] for entry in rule.get("ports", [])} and any("ipBlock" in peer for peer in rule["to"])
+        port in {entry["port"] for entry in rule.get("ports", [])} and any(_means(peer, address) for peer in rule["to"])
         for policy in of_kind(documents, "NetworkPolicy")
         if selects(policy["spec"]["podSelector"], labels[source])
         for rule in policy["spec"].get("egress", [])
     )
+
+
+def _means(peer: Document, address: str) -> bool:
+    """Whether a peer of a policy is a block of addresses with this one in it."""
+    block = peer.get("ipBlock")
+    return (
+        block is not None
+        and _within(address, block["cidr"])
+        and not any(_within(address, left_out) for left_out in block.get("except", []))
+    )
+
+
+def _within(address: str, network: str) -> bool:
+    return ipaddress.ip_address(address) in ipaddress.ip_network(network)
 
 
 def _lets(

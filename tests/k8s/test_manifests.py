@@ -182,6 +182,21 @@ def test_who_has_to_leave_the_cluster_may(production, source: str, port: int) ->
     assert checks.may_leave(production, source, port)
 
 
+@pytest.mark.parametrize(
+    ("source", "port"),
+    [("beat", 443), ("beat", 5432), ("migrate", 443), ("migrate", 6379), ("webhooks", 6379), ("backup", 6379)],
+)
+def test_who_has_nothing_to_do_with_a_store_does_not_reach_it(production, source: str, port: int) -> None:
+    assert not checks.may_leave(production, source, port)
+
+
+def test_webhooks_reach_the_internet_and_no_private_network(rendered) -> None:
+    assert checks.may_leave(rendered, "webhooks", 443)
+    assert checks.may_leave(rendered, "webhooks", 443, "2001:db8::9")
+    for private in ("10.0.0.9", "169.254.169.254", "172.16.0.9", "192.168.0.9", "fd00::9"):
+        assert not checks.may_leave(rendered, "webhooks", 443, private), private
+
+
 @pytest.mark.parametrize("source", SERVINGS)
 def test_a_network_never_leaves_the_cluster(production, source: str) -> None:
     assert not any(checks.may_leave(production, source, port) for port in (80, 443, 5432, 6379))
@@ -551,7 +566,7 @@ def test_a_planted_mistake_in_the_backup_is_caught(production, around) -> None:
     pod = _named(documents, "CronJob", "backup")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     pod["containers"][0]["command"][-1] = "python -m lesionlens.dump /backups/x"
     pod["volumes"][0]["persistentVolumeClaim"]["claimName"] = "backup"
-    _named(documents, "NetworkPolicy", "to-stores")["spec"]["podSelector"]["matchExpressions"][0]["values"] = [
+    _named(documents, "NetworkPolicy", "to-postgres")["spec"]["podSelector"]["matchExpressions"][0]["values"] = [
         "gateway"
     ]
 
