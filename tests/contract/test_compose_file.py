@@ -262,6 +262,14 @@ def test_the_embedded_server_is_known_to_all_that_ask_a_network() -> None:
         assert name in taken_out or not set(waits) & taken_out
 
 
+def test_the_embedded_server_gets_the_folder_that_the_setting_names() -> None:
+    """In the container it lies elsewhere: what `.env` says is mounted there, and without it what was published."""
+    serving = _read("compose.embedded.yml")["services"]["serving"]
+    folder = serving["environment"]["CALIBRATED_DIR"]
+
+    assert f"${{CALIBRATED_DIR:-./serving/models}}:{folder}:ro" in serving["volumes"]
+
+
 def _no_health(services: Services) -> None:
     del services["redis"]["healthcheck"]
 
