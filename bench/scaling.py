@@ -20,11 +20,20 @@ MEASURED_ON = 2
 #: Arrangements that nobody measured: cores, preprocessors, stackers, replicas of the model server.
 LARGER = ((2, 1, 1, 1), (4, 1, 1, 2), (4, 1, 2, 2), (8, 1, 4, 4), (8, 2, 4, 4), (16, 2, 8, 8), (16, 4, 8, 8))
 
+#: Images a second that the page tells the cores for.
+WANTED = (10, 100, 10_000)
+
 
 def tables(way: Mapping[str, Any]) -> Mapping[str, str]:
     """The page's tables, by the name between the marks, from the section `way` of a bench.json."""
     costs = costs_from(way)
-    return {"costs": _costs(way["core_ms_per_upload"]), "model": _checked(way, costs), "more": _larger(costs)}
+    core_ms = way["core_ms_per_upload"]
+    return {
+        "costs": _costs(core_ms),
+        "model": _checked(way, costs),
+        "more": _larger(costs),
+        "wanted": _wanted(core_ms),
+    }
 
 
 def filled(page: str, way: Mapping[str, Any]) -> str:
@@ -68,6 +77,23 @@ def _larger(costs: Costs) -> str:
         rows.append([cores, preprocessors, stackers, replicas, f"{rate:.1f}", f"{most:.2f}", f"{bound:.1f}"])
     head = ["Cores", "Preprocessors", "Stackers", "Model servers", "uploads/s", "p95 s", "cores ÷ cost"]
     return _lines(head, rows)
+
+
+def _wanted(core_ms: Mapping[str, float]) -> str:
+    together = {
+        "Cores, all busy": sum(core_ms.values()),
+        "networks": core_ms["networks"],
+        "preprocessors with cells": core_ms["preprocessor"] + core_ms["preprocessor's cell"],
+        "stackers": core_ms["stacker"],
+        "gateways": core_ms["gateway"],
+        "PostgreSQL": core_ms["PostgreSQL"],
+    }
+    rows = [[f"{rate:,}", *(_cores(rate * ms / 1000) for ms in together.values())] for rate in WANTED]
+    return _lines(["Images a second", *together], rows)
+
+
+def _cores(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.1f}"
 
 
 def _lines(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

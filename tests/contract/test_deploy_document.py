@@ -9,6 +9,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = (ROOT / "docs/deploy.md").read_text()
+SCALING = (ROOT / "docs/scaling.md").read_text()
 #: Manifests name their namespace themselves, and a namespace is in none.
 NAMES_NONE = ("create namespace", "apply -")
 
@@ -35,3 +36,22 @@ def test_after_a_restore_there_are_as_many_of_everything_as_in_the_base() -> Non
 
 def test_scaling_that_is_paused_goes_on_afterwards() -> None:
     assert re.findall(r"autoscaling\.keda\.sh/paused(\S+)", DEPLOY) == ["=true", "-"]
+
+
+def test_both_documents_say_how_many_photographs_a_worker_is_for() -> None:
+    for worker in ("stacker", "preprocessor"):
+        (there,) = re.findall(rf"{worker}s, one for every (\d+) images a second", SCALING)
+
+        assert f"for every {there} a second one {worker}" in DEPLOY or f"for every {there} one {worker}" in DEPLOY
+
+
+def test_the_database_is_said_to_take_the_connections_that_production_scales_up_to() -> None:
+    scalers = yaml.safe_load_all((ROOT / "k8s/overlays/production/scaling.yaml").read_text())
+    most = {scaler["metadata"]["name"]: scaler["spec"]["maxReplicas"] for scaler in scalers}
+    connections = 25 * most["gateway"] + 2 * most["stacker"] + most["preprocessor"] + 9
+    documented = re.search(r"`production` scales up to\s+(\d+): `max_connections` (\d+)", SCALING)
+
+    assert "need 2N + M + 9, and each gateway 25" in SCALING
+    assert documented
+    assert int(documented[1]) == connections < int(documented[2]) - 3
+    assert f"[{documented[2]} connections](scaling.md#pools)" in DEPLOY

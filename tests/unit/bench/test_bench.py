@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import threading
 import xml.etree.ElementTree as ET
 
@@ -87,3 +88,16 @@ def test_the_tables_of_the_page_on_scale_are_those_of_the_last_measurement():
     assert scaling.filled(page, way) == page, "python -m bench.scaling"
     dearer = way | {"core_ms_per_upload": way["core_ms_per_upload"] | {"networks": 999.9}}
     assert "| networks | 999.9 |" in scaling.filled(page, dearer)
+
+
+def test_what_the_page_says_beside_its_tables_follows_from_the_measurement():
+    results = json.loads(scaling.RESULTS.read_text())
+    page = scaling.PAGE.read_text()
+    flop = results["networks"]["gflop_per_image"]
+    looks = results["way"]["sides_looked_at"]
+    core_ms = results["way"]["core_ms_per_upload"]
+    prepared_s = (core_ms["preprocessor"] + core_ms["preprocessor's cell"]) / 1000
+
+    assert f"({sum(flop[name] * looks[name] for name in looks) * 10_000 / 1000:.0f} TFLOP/s" in page
+    (a_second,) = re.findall(r"preprocessors, one for every (\d+) images a second", page)
+    assert 0.7 < int(a_second) * prepared_s < 0.85, "a preprocessor prepares one at a time"
