@@ -6,6 +6,7 @@ share a lesion or a patient, form one cluster that no split may cut.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ _SQUASHED_SHARE = 0.75
 _HASH_INPUT_PX = 32
 _COMPARED_PX = 32
 _ROWS_AT_ONCE = 512
+
+# Identifiers that name one image wherever they stand. Other numbers say nothing: two clinics both have an image "0".
+_ISIC_ID = re.compile(r"ISIC_\d{7}")
 
 # Candidates confirmed at once; two pictures of each are in memory, 8 kB.
 _PAIRS_AT_ONCE = 8192
@@ -112,9 +116,9 @@ def find_copies(pixels: np.ndarray[Any, Any], readable: np.ndarray[Any, Any] | N
 
 
 def same_identifiers(samples: Sequence[Sample]) -> list[Copy]:
-    """Return pairs of samples that carry one image id in two sources, with a correlation of one; no id is none."""
+    """Return pairs of samples that carry one id of the ISIC archive, with a correlation of one; no other id counts."""
     first: dict[str, int] = {}
-    named = [(i, sample.image_id) for i, sample in enumerate(samples) if sample.image_id]
+    named = [(i, sample.image_id) for i, sample in enumerate(samples) if _ISIC_ID.fullmatch(sample.image_id)]
     return [Copy(first[name], i, 1.0) for i, name in named if first.setdefault(name, i) != i]
 
 

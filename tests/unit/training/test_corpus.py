@@ -121,6 +121,23 @@ def test_subfolders_named_by_diagnosis_are_a_data_folder_and_a_damaged_file_is_l
     assert corpus.malignant.sum() == 4
 
 
+def test_different_pictures_with_one_number_all_stay(tmp_path):
+    rows = ["image_id,source,dx,file"]
+    for i in range(16):
+        clinic = f"clinic_{i % 2}"
+        path = tmp_path / "clinics" / clinic / f"{i // 2}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(picture(i)))
+        rows.append(f"{i // 2},{clinic},{'nevus' if i // 2 % 2 else 'melanoma'},{clinic}/{i // 2}.png")
+    (tmp_path / "clinics" / "metadata.csv").write_text("\n".join(rows))
+    assert open_corpus(tmp_path / "clinics", tmp_path / "cache").report["kept"] == 16
+
+    (tmp_path / "mine" / "nevus").mkdir(parents=True)
+    for i, ending in enumerate((".png", ".bmp")):
+        (tmp_path / "mine" / "nevus" / f"IMG_0{ending}").write_bytes(cv2.imencode(ending, picture(i))[1].tobytes())
+    assert open_corpus(tmp_path / "mine", tmp_path / "cache").report["kept"] == 2
+
+
 def test_an_empty_folder_is_refused_in_words(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"metadata\.csv"):
         open_folder(tmp_path)

@@ -86,8 +86,13 @@ def test_lesions_patients_and_copies_are_joined_also_in_a_chain():
     assert len({group[0], group[4], group[5]}) == 3
 
 
-def test_one_image_id_in_two_sources_is_a_copy():
-    assert same_identifiers([sample("a"), sample("b"), sample("a", source="t")]) == [Copy(0, 2, 1.0)]
+def test_one_id_of_the_isic_archive_in_two_sources_is_a_copy():
+    samples = [sample("ISIC_0000001"), sample("ISIC_0000002"), sample("ISIC_0000001", source="t")]
+    assert same_identifiers(samples) == [Copy(0, 2, 1.0)]
+
+
+def test_the_same_number_given_by_two_clinics_says_nothing():
+    assert same_identifiers([sample("0"), sample("0", source="t"), sample("IMG_0000001"), sample("IMG_0000001")]) == []
 
 
 def test_of_agreeing_copies_the_documented_one_stays():
@@ -102,7 +107,7 @@ def test_of_agreeing_copies_one_stays_that_can_be_used():
 
 
 def test_images_without_an_identifier_are_no_copies_of_each_other():
-    assert same_identifiers([sample(""), sample("", source="t"), sample("a")]) == []
+    assert same_identifiers([sample(""), sample("", source="t")]) == []
 
 
 def test_copies_with_contradicting_diagnoses_all_go():
