@@ -50,10 +50,25 @@ class DataFolder:
 
     def read(self, sample: Sample) -> bytes:
         """Return the bytes of one image, out of ``<source>.zip`` or from a plain file below the root."""
+        file = self._file(sample)
+        return file.read_bytes() if file.suffix != ".zip" else _archive(file).read(sample.file)
+
+    def stamps(self) -> list[tuple[str, str, int, int]]:
+        """Return source and name of every image, and size and time (ns) of the file that holds it; zeros for none."""
+        return [(s.source, s.file, *stamp(self._file(s))) for s in self.samples]
+
+    def _file(self, sample: Sample) -> Path:
         plain = self.root / sample.file
-        if plain.is_file():
-            return plain.read_bytes()
-        return _archive(self.root / f"{sample.source}.zip").read(sample.file)
+        return plain if plain.is_file() else self.root / f"{sample.source}.zip"
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Return a file's size and when it was last changed (ns), zeros where there is none: another one has others."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=16)
@@ -167,15 +182,17 @@ def imaging_fingerprint() -> dict[str, float]:
 
 
 def _fingerprint(folder: DataFolder) -> str:
-    content = {"files": [(s.source, s.file) for s in folder.samples], "imaging": imaging_fingerprint()}
+    content = {"root": str(folder.root.resolve()), "files": folder.stamps(), "imaging": imaging_fingerprint()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def prepare_images(folder: DataFolder, cache: Path, workers: int | None = None) -> PreparedImages:
     """Run the service's own preprocessing over every sample once and keep the squares in ``cache``.
 
-    The cache is keyed by the list of files and the imaging parameters, so a changed preprocessing prepares anew. What
-    was prepared of the same folder before is deleted then: a photograph taken out of it must not stay as a square.
+    The cache is keyed by the folder's path, the list of files with their sizes and times, and the imaging parameters:
+    another folder's files of the same names, a photograph put in another's place and a changed preprocessing prepare
+    anew. What was prepared of the same folder before is deleted then: a photograph taken out of it must not stay as a
+    square.
     """
     target = cache / f"prepared-{_fingerprint(folder)}.npy"
     flags = target.with_suffix(".readable.npy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from services.preprocessor.imaging import normalise
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.outcomes import Rejection
+from training.datasets import stamp
 from training.samples import IMAGE_SUFFIXES
 
 Array = np.ndarray[Any, Any]
@@ -33,11 +35,11 @@ _LEAST_PX = 100
 def other_pictures(root: Path, cache: Path, most: int = 5000, seed: int = 20260101) -> Array:
     """Return at most ``most`` prepared squares, uint8 ``[n,224,224,3]``, of the pictures anywhere below ``root``.
 
-    They are kept in ``cache`` by the names of the files.
+    They are kept in ``cache`` by the files' paths, sizes and times.
     """
-    files = _chosen(root, np.random.default_rng(seed))
-    names = "\n".join([str(most), str(seed), *(str(path.relative_to(root)) for path in files)])
-    target = cache / f"others-{hashlib.sha256(names.encode()).hexdigest()[:16]}.npy"
+    files = _chosen(root.resolve(), np.random.default_rng(seed))
+    chosen = json.dumps([most, seed, [(str(path), *stamp(path)) for path in files]])
+    target = cache / f"others-{hashlib.sha256(chosen.encode()).hexdigest()[:16]}.npy"
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(".partial.npy")

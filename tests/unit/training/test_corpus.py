@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import zipfile
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from services.preprocessor.imaging import normalise
+from training import datasets
 from training.corpus import open_corpus
 from training.datasets import open_folder, prepare_images
 from training.splits import SPLITS
@@ -74,12 +76,54 @@ def test_squares_are_what_the_service_s_own_normalisation_gives(packed, tmp_path
     assert (prepared.pixels[7] == normalise(picture(7)).tensor).all()
 
 
-def test_a_second_look_reads_the_cache(packed, tmp_path):
+def test_a_second_look_reads_the_cache(packed, tmp_path, monkeypatch):
     first = open_corpus(packed, tmp_path / "cache")
-    for archive in packed.glob("*.zip"):
-        archive.unlink()
+    monkeypatch.delattr(datasets, "_prepared")
     second = open_corpus(packed, tmp_path / "cache")
     assert (first.sides == second.sides).all()
+    assert first.images.pixels.filename == second.images.pixels.filename
+
+
+def test_folders_with_the_same_names_do_not_share_their_squares(tmp_path):
+    cache = tmp_path / "cache"
+    for seed, clinic in enumerate(("here", "there")):
+        folder = tmp_path / clinic / "images" / "nevus"
+        folder.mkdir(parents=True)
+        (folder / "0.png").write_bytes(png(picture(seed)))
+    here, there = (open_corpus(tmp_path / clinic / "images", cache) for clinic in ("here", "there"))
+    assert (here.images.pixels[0] == normalise(picture(0)).tensor).all()
+    assert (there.images.pixels[0] == normalise(picture(1)).tensor).all()
+
+    # Withdrawn from the second folder, a photograph leaves the cache; the first folder's stays.
+    (tmp_path / "there" / "images" / "nevus" / "0.png").rename(tmp_path / "there" / "images" / "nevus" / "1.png")
+    open_corpus(tmp_path / "there" / "images", cache)
+    assert not there.images.pixels.filename.exists()
+    assert here.images.pixels.filename.exists()
+
+
+@pytest.mark.parametrize("packed_up", [False, True], ids=["file", "archive"])
+def test_a_photograph_put_in_the_place_of_another_is_prepared(tmp_path, packed_up):
+    root, cache = tmp_path / "mine", tmp_path / "cache"
+    root.mkdir()
+    (root / "metadata.csv").write_text("image_id,source,dx,file\na,clinic,nevus,a.png\n")
+
+    def put(seed):
+        if packed_up:
+            with zipfile.ZipFile(tmp_path / "new.zip", "w") as archive:
+                archive.writestr("a.png", png(picture(seed)))
+            (tmp_path / "new.zip").replace(root / "clinic.zip")
+        else:
+            (root / "a.png").write_bytes(png(picture(seed)))
+        # However quickly one follows the other.
+        os.utime(root / ("clinic.zip" if packed_up else "a.png"), (seed, seed))
+        datasets._archive.cache_clear()
+
+    put(1)
+    before = open_corpus(root, cache).images.pixels
+    put(2)
+    after = open_corpus(root, cache).images.pixels
+    assert (after[0] == normalise(picture(2)).tensor).all()
+    assert not before.filename.exists()
 
 
 def test_a_photograph_taken_out_of_a_folder_leaves_the_cache_and_other_folders_stay_in_it(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from services.preprocessor.imaging import normalise
+from training import others
 from training.others import other_pictures
 
 
@@ -46,9 +47,16 @@ def test_no_folder_outweighs_the_rest_and_what_is_no_picture_is_left_out(root: P
     assert len(other_pictures(root, tmp_path / "cache", most=7)) == 7
 
 
-def test_a_second_look_reads_the_cache(root: Path, tmp_path: Path) -> None:
-    path = root / "wall.png"
-    picture(path, 130, 120, 1)
+def test_a_second_look_reads_the_cache(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(root / "wall.png", 130, 120, 1)
     first = np.array(other_pictures(root, tmp_path / "cache"))
-    path.write_bytes(b"x" * path.stat().st_size)
+    monkeypatch.delattr(others, "_squares")
     assert (other_pictures(root, tmp_path / "cache") == first).all()
+
+
+def test_another_folder_s_picture_of_the_same_name_is_another_picture(root: Path, tmp_path: Path) -> None:
+    picture(root / "wall.png", 130, 120, 1)
+    image = picture(tmp_path / "more" / "wall.png", 130, 120, 2)
+    other_pictures(root, tmp_path / "cache")
+    (square,) = other_pictures(tmp_path / "more", tmp_path / "cache")
+    assert (square == normalise(image).tensor).all()
