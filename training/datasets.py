@@ -7,7 +7,6 @@ a subfolder; and a folder with one subfolder per diagnosis, named in any spellin
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import multiprocessing
@@ -29,7 +28,11 @@ from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.outcomes import Rejection
 from training.layouts import read_published
 from training.samples import IMAGE_SUFFIXES, Sample
+from training.tables import TableNotReadError, header, rows
 from training.vocabulary import Verdict
+
+# What one's own table has to say of an image.
+_COLUMNS = ("image_id", "source", "dx", "file")
 
 # Ending of the file that tells of which folder squares were prepared.
 _ROOT = ".root"
@@ -82,8 +85,13 @@ def open_folder(root: Path) -> DataFolder:
 
     Raises:
         FileNotFoundError: when the folder holds no table that is known and no subfolders with images.
+        TableNotReadError: no reader takes its ``metadata.csv``; that subfolders are read instead would not be noticed.
     """
-    samples = _from_table(root / "metadata.csv") or read_published(root) or _from_subfolders(root)
+    table = root / "metadata.csv"
+    samples = (_from_table(table) if table.is_file() else []) or read_published(root)
+    if table.is_file() and not samples:
+        raise TableNotReadError(f"{table} {_what_is_wrong(header(table))}")
+    samples = samples or _from_subfolders(root)
     if not samples:
         raise FileNotFoundError(
             f"{root} holds no metadata.csv, no table of a published dataset and no subfolders with images"
@@ -92,15 +100,17 @@ def open_folder(root: Path) -> DataFolder:
 
 
 def _from_table(table: Path) -> list[Sample]:
-    if not table.is_file():
-        return []
-    # Excel begins UTF-8 with a mark, which would become a part of the first column's name.
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        rows = list(csv.DictReader(lines))
-    if not rows or not {"image_id", "source", "dx"} <= set(rows[0]):
+    if not set(_COLUMNS) <= set(header(table)):
         return []  # another dataset's table of the same name
     fields = Sample.__dataclass_fields__
-    return [Sample(**{name: (row.get(name) or "") for name in fields}) for row in rows]
+    return [Sample(**{name: row.get(name, "") for name in fields}) for row in rows(table)]
+
+
+def _what_is_wrong(columns: Sequence[str]) -> str:
+    missing = [name for name in _COLUMNS if name not in columns]
+    if not columns:
+        return "is empty, or no text in UTF-8"
+    return f"lacks the columns {', '.join(missing)}" if missing else "has no row below the names of its columns"
 
 
 def _from_subfolders(root: Path) -> list[Sample]:

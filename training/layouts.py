@@ -6,12 +6,13 @@ archives unpack them; what a table names and the folder lacks stays a sample, an
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from training.samples import IMAGE_SUFFIXES, Sample
+from training.tables import header as _header
+from training.tables import rows as _rows
 
 Row = Mapping[str, str]
 
@@ -60,27 +61,6 @@ def _reader(table: Path) -> Callable[[Path, _Folder], list[Sample]] | None:
         if wanted <= columns:
             return read
     return None
-
-
-def _header(table: Path) -> list[str]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            return next(csv.reader(lines, delimiter=_delimiter(table)), [])
-    except (UnicodeDecodeError, csv.Error):
-        return []
-
-
-def _delimiter(table: Path) -> str:
-    # Dataverse gives HAM10000's table out with tabs as well.
-    return "\t" if table.suffix.lower() == ".tab" else ","
-
-
-def _rows(table: Path) -> list[dict[str, str]]:
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        return [
-            {key: (value or "").strip() for key, value in row.items() if key}
-            for row in csv.DictReader(lines, delimiter=_delimiter(table))
-        ]
 
 
 def _images(root: Path, folder: Path) -> dict[str, str]:

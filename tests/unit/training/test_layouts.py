@@ -11,6 +11,7 @@ import pytest
 from training.corpus import open_corpus
 from training.datasets import open_folder
 from training.samples import Sample
+from training.tables import TableNotReadError
 
 
 def written(folder: Path, name: str, text: str, *images: str) -> Path:
@@ -108,9 +109,28 @@ def test_isic_2018_has_the_columns_of_isic_2019_but_one(tmp_path: Path) -> None:
     assert [sample.term.diagnosis for sample in open_folder(folder).samples] == ["nv", "akiec"]
 
 
-def test_a_table_saved_by_excel_is_read_as_any_other(tmp_path: Path) -> None:
-    (tmp_path / "metadata.csv").write_text("image_id,source,dx,file\na,mine,nevus,a.jpg\n", encoding="utf-8-sig")
-    assert open_folder(tmp_path).samples == (Sample("a", "mine", "nevus", "", "a.jpg"),)
+@pytest.mark.parametrize("parted_by", [",", ";", "\t"])
+def test_a_table_saved_by_excel_is_read_as_any_other(tmp_path: Path, parted_by: str) -> None:
+    table = "image_id,source,dx,file,site\na,mine,nevus,a.jpg,back\n".replace(",", parted_by)
+    (tmp_path / "metadata.csv").write_text(table, encoding="utf-8-sig")
+    assert open_folder(tmp_path).samples == (Sample("a", "mine", "nevus", "", "a.jpg", site="back"),)
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("image_id,dx\na,nevus\n", "lacks the columns source, file"),
+        ("image_id;source;dx;path\na;mine;nevus;a.jpg\n", "lacks the columns file"),
+        ("image_id,source,dx,file\n", "has no row"),
+        ("", "is empty, or no text in UTF-8"),
+        ("image_id,source,dx,file,site\na,mine,nevus,a.jpg,R\xfccken\n", "no text in UTF-8"),
+    ],
+)
+def test_a_table_of_one_s_own_that_says_too_little_is_not_passed_over(tmp_path: Path, table: str, problem: str) -> None:
+    written(tmp_path, "notes.txt", "", "nevus/a.jpg")
+    (tmp_path / "metadata.csv").write_text(table, encoding="latin-1")
+    with pytest.raises(TableNotReadError, match=problem):
+        open_folder(tmp_path)
 
 
 def test_isic_2017_with_the_msk_series(tmp_path: Path) -> None:
