@@ -33,7 +33,7 @@ from serving.embedded.precision import (
 )
 from serving.embedded.quantisation import Ranges, convolutions
 from training.answers import side_by_side
-from training.corpus import Corpus
+from training.corpus import Corpus, refuse_one_kind
 from training.evaluation import auc_with_interval
 from training.models_folder import published_stack, write_json
 from training.stacking import malignant_logits, stack_from, turns_of
@@ -99,10 +99,11 @@ def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None,
         log: receives one line per step.
     """
     content = published_stack(models)
+    positions = _spread(corpus.positions("test"), images)
+    refuse_one_kind(corpus, positions, "test")
     turns = turns_of(content)
     names = [str(entry["name"]) for entry in content["networks"]]
     folders = {str(e["name"]): models / str(e["name"]) / str(e["version"]) for e in content["networks"]}
-    positions = _spread(corpus.positions("test"), images)
     pixels = [np.asarray(corpus.images.pixels[i]) for i in positions]
     ranges = [np.asarray(corpus.images.pixels[i]) for i in _spread(corpus.positions("validation"), CALIBRATION_IMAGES)]
     judge = _Judge(content, names, corpus.malignant[positions])

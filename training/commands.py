@@ -231,9 +231,8 @@ def calibrate(
     from training.calibration import lines
 
     folder = models if publish else into or load_settings().calibrated_folder()
-    corpus = open_corpus(data, cache)
     with _told():
-        report = measure_precisions(corpus, models, folder, images=images, log=click.echo)
+        report = measure_precisions(open_corpus(data, cache), models, folder, images=images, log=click.echo)
     for line in lines(report):
         click.echo(line)
     click.echo(f"Written to {folder}; PRECISION=auto takes the quickest that is offered at the next start.")

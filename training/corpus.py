@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from services.analysis.errors import LesionLensError
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.outcomes import Rejection
-from training.datasets import DataFolder, PreparedImages, default_cache, open_folder, prepare_images
+from training.datasets import DataFolder, NoImagesError, PreparedImages, default_cache, open_folder, prepare_images
 from training.deduplication import Copy, clusters, find_copies, same_identifiers, superfluous
 from training.samples import Sample
 from training.splits import SPLITS, split_fingerprint, split_groups
@@ -73,6 +74,30 @@ class Corpus:
         return np.nonzero(self.sides == SPLITS.index(side))[0]
 
 
+class OneKindError(LesionLensError):
+    """Images are to be measured that are all malignant, or all benign."""
+
+    problem = "one-kind"
+    title = "Images of one kind cannot be measured"
+    advice = (
+        "Add images, malignant and benign: a tenth of the lesions and patients goes to the validation side and a sixth"
+        " to the test side. Where only some images were asked for, ask for more."
+    )
+
+
+def refuse_one_kind(corpus: Corpus, positions: Array, side: str) -> None:
+    """Refuse to measure images of one kind, before anything looks at them for long.
+
+    Raises:
+        OneKindError: none of the images at ``positions``, of that side, is malignant, or none is benign.
+    """
+    malignant = int(corpus.malignant[positions].sum())
+    if not 0 < malignant < len(positions):
+        raise OneKindError(
+            f"{malignant} malignant and {len(positions) - malignant} benign images of the {side} side are measured"
+        )
+
+
 def open_corpus(data: Path, cache: Path | None = None, seed: int = SPLIT_SEED) -> Corpus:
     """Read, prepare, clean and split a data folder; everything but the reading is cached."""
     folder = open_folder(data)
@@ -93,7 +118,11 @@ def _cached_copies(images: PreparedImages, cache: Path) -> list[Copy]:
 
 
 def build_corpus(folder: DataFolder, images: PreparedImages, copies: Sequence[Copy], seed: int, cache: Path) -> Corpus:
-    """Apply vocabulary, cleaning and split."""
+    """Apply vocabulary, cleaning and split.
+
+    Raises:
+        NoImagesError: nothing is left to split.
+    """
     samples = folder.samples
     found = {(c.first, c.second) for c in copies}
     copies = [*copies, *(c for c in same_identifiers(samples) if (c.first, c.second) not in found)]
@@ -105,6 +134,9 @@ def build_corpus(folder: DataFolder, images: PreparedImages, copies: Sequence[Co
             dropped[i] = "the file cannot be read as an image"
     groups = clusters(samples, copies)
     kept = np.array([i for i in range(len(samples)) if i not in dropped], dtype=int)
+    if not len(kept):
+        why = "; ".join(sorted(set(dropped.values())))
+        raise NoImagesError(f"none of the {len(samples)} images of {folder.root} can be used: {why}")
     strata = [
         f"{samples[i].source}/{samples[i].term.diagnosis or 'benign'}/{samples[i].term.diagnosis in MALIGNANT}"
         for i in kept

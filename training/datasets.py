@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from services.analysis.errors import LesionLensError
 from services.preprocessor.imaging import DEFAULT, normalise
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.outcomes import Rejection
@@ -42,6 +43,14 @@ _CHUNK = 64
 
 # Beginnings of the names of the imaging parameters that change pixels.
 _PIXEL_PARAMETERS = ("minkowski", "gain", "hair", "inpaint", "median")
+
+
+class NoImagesError(LesionLensError):
+    """A folder holds no labelled image that could be used."""
+
+    problem = "no-images"
+    title = "There are no images to use"
+    advice = "Name a folder of images with their diagnoses, in one of the layouts that docs/training.md describes."
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +93,7 @@ def open_folder(root: Path) -> DataFolder:
     """Open a folder in any of the layouts.
 
     Raises:
-        FileNotFoundError: when the folder holds no table that is known and no subfolders with images.
+        NoImagesError: the folder holds no table that is known and no subfolders with images.
         TableNotReadError: no reader takes its ``metadata.csv``; that subfolders are read instead would not be noticed.
     """
     table = root / "metadata.csv"
@@ -93,7 +102,7 @@ def open_folder(root: Path) -> DataFolder:
         raise TableNotReadError(f"{table} {_what_is_wrong(header(table))}")
     samples = samples or _from_subfolders(root)
     if not samples:
-        raise FileNotFoundError(
+        raise NoImagesError(
             f"{root} holds no metadata.csv, no table of a published dataset and no subfolders with images"
         )
     return DataFolder(root=root, samples=tuple(samples))

@@ -122,6 +122,19 @@ def scores(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str) 
     return of_each, corpus.malignant[positions]
 
 
+def _some(positions: Array, malignant: Array, most: int) -> Array:
+    """Return about ``most`` of the positions, spread evenly; where all were of one kind, the few of the other too.
+
+    ``malignant`` says for each of them what it is.
+    """
+    chosen = np.zeros(len(positions), np.bool_)
+    chosen[:: max(len(positions) // most, 1)] = True
+    for kind in (malignant, ~malignant):
+        if not (chosen & kind).any():
+            chosen |= kind
+    return positions[chosen]
+
+
 def _turning(
     corpus: Corpus, folders: Sequence[Path], stack: Stack, positions: Array, log: Log, *, turns: Sequence[int]
 ) -> dict[str, Any]:
@@ -129,7 +142,7 @@ def _turning(
 
     Beside the decisions that flip stands how many would if one look were taken the way the picture lies.
     """
-    some = positions[:: max(len(positions) // _TURNED_IMAGES, 1)]
+    some = _some(positions, corpus.malignant[positions], _TURNED_IMAGES)
     # Pictures that are the same once they are in their pose are answered once.
     place: dict[bytes, int] = {}
     of_turns: list[list[int]] = [[] for _ in range(8)]
@@ -194,7 +207,8 @@ def _another_camera(
 
     ``answered`` are the probabilities of the photographs as they are, by position.
     """
-    some = np.array(list(answered))[:: max(len(answered) // _RETAKEN_IMAGES, 1)]
+    positions = np.array(list(answered))
+    some = _some(positions, corpus.malignant[positions], _RETAKEN_IMAGES)
     read, squares = retaken(corpus.photographs(some), _RETAKEN_SEED)
     answers = run_networks(folders, squares, range(len(squares)), turns=turns, log=log)
     before, after = np.array([answered[i] for i in read]), stack.probability(answers.class_logits)

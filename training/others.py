@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from services.analysis.errors import LesionLensError
 from services.preprocessor.imaging import normalise
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.outcomes import Rejection
@@ -32,18 +33,35 @@ _LARGE_PX = 700
 _LEAST_PX = 100
 
 
+class NoOtherPicturesError(LesionLensError):
+    """A folder of pictures to be refused holds none."""
+
+    problem = "no-other-pictures"
+    title = "There are no pictures of anything but lesions"
+    advice = (
+        f"Name a folder with hundreds of photographs of anything but skin, at least {_LEAST_PX} pixels on a side and of"
+        f" {_FILE_BYTES.start // 1000} kB to {_FILE_BYTES.stop // 1_000_000} MB, at any depth."
+    )
+
+
 def other_pictures(root: Path, cache: Path, most: int = 5000, seed: int = 20260101) -> Array:
     """Return at most ``most`` prepared squares, uint8 ``[n,224,224,3]``, of the pictures anywhere below ``root``.
 
     They are kept in ``cache`` by the files' paths, sizes and times.
+
+    Raises:
+        NoOtherPicturesError: no file there is a picture worth learning from.
     """
     files = _chosen(root.resolve(), np.random.default_rng(seed))
     chosen = json.dumps([most, seed, [(str(path), *stamp(path)) for path in files]])
     target = cache / f"others-{hashlib.sha256(chosen.encode()).hexdigest()[:16]}.npy"
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)
+        squares = _squares(files, most, np.random.default_rng(seed))
+        if not len(squares):
+            raise NoOtherPicturesError(f"{root} holds no picture that could be used")
         temporary = target.with_suffix(".partial.npy")
-        np.save(temporary, _squares(files, most, np.random.default_rng(seed)))
+        np.save(temporary, squares)
         temporary.replace(target)
     return np.asarray(np.load(target, mmap_mode="r"))
 

@@ -15,7 +15,7 @@ import click
 from services.analysis.results import NETWORKS
 from serving.embedded.precision import REPORT
 from training import split_record
-from training.corpus import Corpus, open_corpus
+from training.corpus import Corpus, open_corpus, refuse_one_kind
 from training.models_folder import (
     model_folder,
     next_version,
@@ -29,6 +29,7 @@ from training.models_folder import (
 from training.recipe import Recipe
 from training.sampling import sampling_weights
 from training.stacking import refuse_too_few
+from training.trained import refuse_untrained, refuse_without_teachers
 
 if TYPE_CHECKING:
     from training.finetuning import TrainingData
@@ -77,7 +78,9 @@ def train_networks(
 
     Raises:
         OtherSplitError: a network or its teacher was begun with other images.
+        NotTrainedError: a teacher is not trained, and will not be before its student.
     """
+    refuse_without_teachers(recipes, runs)
     from training.finetuning import train_network
 
     corpus = open_corpus(data, cache)
@@ -140,6 +143,8 @@ def release(
         NothingPublishedError: ``models`` lacks what is to stay, or what is to be mixed with.
         VersionTakenError: a network has ``version`` already.
         OtherSplitError: a network was trained on other images.
+        NotTrainedError: one of ``networks`` is not trained to its end.
+        NoOtherPicturesError: ``others`` holds no picture that could be used.
     """
     if trained_share < 1.0 or set(networks) != set(NETWORKS):
         published_stack(models)
@@ -150,6 +155,7 @@ def release(
     refuse_too_few(corpus.allowed[validation], corpus.groups[validation])
     for name in networks:
         split_record.hold_against(runs / name, corpus.split)
+    refuse_untrained(runs, networks)
     seen = set[str]().union(*(split_record.splits_of(runs / name) for name in networks))
     if trained_share < 1.0 or set(networks) != set(NETWORKS):
         # What stays, or is mixed in, brings what it has seen along.
@@ -205,6 +211,7 @@ def measure_release(
 
     corpus = open_corpus(data, cache)
     content = published_stack(models)
+    refuse_one_kind(corpus, corpus.positions(side), side)
     measured = {
         "data": corpus.report,
         "same_split": content.get("split") == corpus.split,
@@ -236,11 +243,13 @@ def measure_parts(
     from training.finetuning import train_network
 
     corpus = open_corpus(data, cache)
+    refuse_one_kind(corpus, corpus.positions("validation"), "validation")
     recipes = variants(recipe)
     files = {}
     for name, variant in recipes.items():
         log(name)
         folder = runs / re.sub(r"\W+", "-", name)
+        refuse_without_teachers([variant], folder)
         split_record.begin(folder / recipe.network, corpus.split, None)
         start = _start(recipe.network, weights, None)
         files[name] = train_network(variant, training_data(corpus, variant), folder, start=start, log=log, verbose=0)

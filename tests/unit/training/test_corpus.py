@@ -12,7 +12,7 @@ import pytest
 from services.preprocessor.imaging import normalise
 from training import datasets
 from training.corpus import open_corpus
-from training.datasets import open_folder, prepare_images
+from training.datasets import NoImagesError, open_folder, prepare_images
 from training.splits import SPLITS
 
 
@@ -182,6 +182,15 @@ def test_different_pictures_with_one_number_all_stay(tmp_path):
     assert open_corpus(tmp_path / "mine", tmp_path / "cache").report["kept"] == 2
 
 
+def test_images_none_of_which_can_be_used_are_refused_with_the_reasons(tmp_path):
+    for name in ("wart", "nevus"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+    (tmp_path / "mine" / "wart" / "0.png").write_bytes(png(picture(0)))
+    (tmp_path / "mine" / "nevus" / "1.png").write_bytes(b"nothing")
+    with pytest.raises(NoImagesError, match=r"none of the 2 images .* 'wart' is not in the vocabulary; the file"):
+        open_corpus(tmp_path / "mine", tmp_path / "cache")
+
+
 def test_an_empty_folder_is_refused_in_words(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"metadata\.csv"):
+    with pytest.raises(NoImagesError, match=r"metadata\.csv"):
         open_folder(tmp_path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from training.corpus import open_corpus
-from training.datasets import open_folder
+from training.datasets import NoImagesError, open_folder
 from training.samples import Sample
 from training.tables import TableNotReadError
 
@@ -202,5 +202,5 @@ def test_several_datasets_side_by_side_share_their_lesions_and_lose_their_copies
 
 def test_a_folder_without_anything_known_says_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(FileNotFoundError, match=r"no table of a published dataset"):
+    with pytest.raises(NoImagesError, match=r"no table of a published dataset"):
         open_folder(tmp_path)

@@ -64,6 +64,12 @@ def test_many_images_of_few_lesions_are_not_measured_by_themselves(measured_by_s
     assert measured_by_source(["mine"], images=40, of_a_lesion=8) == {}
 
 
+def test_the_few_of_a_kind_are_among_those_that_are_looked_at():
+    positions, malignant = np.arange(100, 120), np.arange(20) == 3
+    assert list(measuring._some(positions, malignant, 4)) == [100, 103, 105, 110, 115]
+    assert list(measuring._some(positions, np.arange(20) % 2 == 0, 4)) == [100, 105, 110, 115]
+
+
 @pytest.fixture
 def turning(monkeypatch):
     """What turning changes for networks that look at one corner of a picture, from a start that is given."""

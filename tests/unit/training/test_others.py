@@ -10,7 +10,7 @@ import pytest
 
 from services.preprocessor.imaging import normalise
 from training import others
-from training.others import other_pictures
+from training.others import NoOtherPicturesError, other_pictures
 
 
 def picture(path: Path, width: int, height: int, seed: int) -> np.ndarray:
@@ -45,6 +45,14 @@ def test_no_folder_outweighs_the_rest_and_what_is_no_picture_is_left_out(root: P
     picture(root / "tiny.png", 60, 60, 3)
     assert len(other_pictures(root, tmp_path / "cache")) == 40
     assert len(other_pictures(root, tmp_path / "cache", most=7)) == 7
+
+
+def test_a_folder_without_a_picture_that_could_be_used_is_told_in_words(root: Path, tmp_path: Path) -> None:
+    picture(root / "tiny.png", 60, 60, 3)
+    (root / "broken.png").write_bytes(b"x" * 9000)
+    for _again in range(2):
+        with pytest.raises(NoOtherPicturesError, match="no picture that could be used"):
+            other_pictures(root, tmp_path / "cache")
 
 
 def test_a_second_look_reads_the_cache(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from services.analysis.results import NETWORKS
 from serving.model_config import ModelConfig, read_config, write_config
-from training.commands import evaluate, export, train
+from training.commands import calibrate, evaluate, export, train
 from training.corpus import open_corpus
 from training.split_record import begin
 
@@ -32,9 +32,12 @@ def images(root, *diagnoses, count=60):
 
 @pytest.fixture
 def models(tmp_path):
-    """Published networks, by their names alone."""
+    """Published networks and finished trainings, by their names alone."""
     folder = tmp_path / "models"
     for name in NETWORKS:
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        for written in ("weights.npz", "recipe.json"):
+            (tmp_path / "runs" / name / written).touch()
         (folder / name / "3").mkdir(parents=True)
         (folder / name / "3" / "saved_model.pb").write_text(f"{name} as published")
     entries = [{"name": name, "version": 3, "sha256": "0" * 64} for name in NETWORKS]
@@ -52,6 +55,36 @@ def said(command, tmp_path, *arguments):
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     return result.output
+
+
+@pytest.mark.parametrize("command", [export, evaluate, calibrate, pytest.param(train, marks=needs_tensorflow)])
+def test_a_folder_without_images_is_told_in_words(tmp_path, command):
+    (tmp_path / "data").mkdir()
+    output = said(command, tmp_path)
+    assert f"{tmp_path / 'data'} holds no metadata.csv" in output
+    assert "Name a folder of images with their diagnoses" in output
+
+
+@pytest.mark.parametrize("arguments", [[], ["--network", "densenet169", "--network", "mobilenet"]])
+def test_what_is_not_trained_to_its_end_is_named_before_anything_is_exported(tmp_path, models, arguments):
+    images(tmp_path / "data", "nevus", "melanoma", count=200)
+    (tmp_path / "runs" / "densenet169" / "weights.npz").unlink()
+    output = said(export, tmp_path, "--runs", tmp_path / "runs", "--models", models, *arguments)
+    assert "holds no finished training of densenet169. Run `lesionlens train" in output
+
+
+def test_a_student_whose_teacher_is_not_trained_is_refused(tmp_path):
+    images(tmp_path / "data", "nevus", "melanoma", count=8)
+    output = said(train, tmp_path, "--runs", tmp_path / "runs", "--network", "nasnetmobile")
+    assert "holds no finished training of mobilenet. Run `lesionlens train" in output
+
+
+@pytest.mark.parametrize("command", [evaluate, calibrate])
+def test_images_of_one_kind_are_not_measured(tmp_path, models, command):
+    images(tmp_path / "data", "nevus")
+    output = said(command, tmp_path, "--models", models)
+    assert "0 malignant and 10 benign images of the test side" in output
+    assert "Add images, malignant and benign" in output
 
 
 def test_a_folder_of_one_kind_replaces_nothing_and_is_told_what_it_lacks(tmp_path, models):
