@@ -13,6 +13,12 @@ from training.samples import Sample
 
 Array = np.ndarray[Any, Any]
 
+# Groups of people whose numbers are also told in a sentence.
+DARK_SKIN, SKIN_NOT_RECORDED = "Fitzpatrick V–VI", "skin type not recorded"
+
+# Fitzpatrick skin types, as sources write them: "3", "3.0" or "III". Some have -1 for what they do not know.
+_SKIN_TYPES = {name: float(i) for i, name in enumerate(("I", "II", "III", "IV", "V", "VI"), start=1)}
+
 # Bins of equal width for calibration (Guo et al. 2017).
 _CALIBRATION_BINS = 15
 
@@ -96,19 +102,25 @@ def reliability(probability: Array, malignant: Array, bins: int = 10) -> list[di
 def people(samples: Sequence[Sample]) -> dict[str, Array]:
     """Return masks ``[n]`` of the samples by sex, age and Fitzpatrick skin type, where the source tells them."""
     ages = np.array([_number(sample.age) for sample in samples])
-    sexes = np.array([sample.sex.lower() for sample in samples])
-    types = np.array([_number(sample.fitzpatrick) for sample in samples])
+    sexes = np.array([sample.sex.strip().lower() for sample in samples])
+    types = np.array([_skin_type(sample.fitzpatrick) for sample in samples])
     return {
-        "women": sexes == "female",
-        "men": sexes == "male",
+        "women": np.isin(sexes, ("female", "f")),
+        "men": np.isin(sexes, ("male", "m")),
         "under 40 years": ages < 40,
         "40 to 59 years": (ages >= 40) & (ages < 60),
         "60 years and over": ages >= 60,
         "Fitzpatrick I–II": types <= 2,
         "Fitzpatrick III–IV": (types >= 3) & (types <= 4),
-        "Fitzpatrick V–VI": types >= 5,
-        "skin type not recorded": np.isnan(types),
+        DARK_SKIN: types >= 5,
+        SKIN_NOT_RECORDED: np.isnan(types),
     }
+
+
+def _skin_type(text: str) -> float:
+    written = text.strip().upper()
+    number = _SKIN_TYPES.get(written, _number(written))
+    return number if number in _SKIN_TYPES.values() else float("nan")
 
 
 def _number(text: str) -> float:

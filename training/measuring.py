@@ -102,12 +102,14 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
 def _by_group(
     groups: Mapping[str, Array], probability: Array, malignant: Array, clusters: Array
 ) -> dict[str, dict[str, float]]:
-    """Measure every group that has enough of both sides for an interval to say something."""
-    return {
-        name: binary_measures(probability[chosen], malignant[chosen], clusters[chosen])
-        for name, chosen in groups.items()
-        if all(len(set(clusters[chosen & kind])) >= _LEAST_OF_A_SIDE for kind in (malignant, ~malignant))
-    }
+    """Measure every group that has enough of both sides for an interval to say something; count the others' images."""
+    measured: dict[str, dict[str, float]] = {}
+    for name, chosen in groups.items():
+        if all(len(set(clusters[chosen & kind])) >= _LEAST_OF_A_SIDE for kind in (malignant, ~malignant)):
+            measured[name] = binary_measures(probability[chosen], malignant[chosen], clusters[chosen])
+        elif chosen.any():
+            measured[name] = {"images": int(chosen.sum()), "malignant": int(malignant[chosen].sum())}
+    return measured
 
 
 def scores(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str) -> tuple[dict[str, Array], Array]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from training.evaluation import DARK_SKIN, SKIN_NOT_RECORDED
+
 # What the original LesionLens project reports, in per cent, on its own images.
 _ORIGINAL = {"accuracy": 87.4, "precision": 86.7, "recall": 87.4, "f1": 86.6, "auc": 76.1}
 
@@ -30,6 +32,23 @@ def _what_was_seen(measured: Mapping[str, Any]) -> str:
     if measured["side"] == "validation":
         return "No lesion, patient or set of copies of it was seen in training, but the stack was fitted to it."
     return "No lesion, patient or set of copies of it was seen in training or in fitting the stack."
+
+
+def _was_measured(part: Mapping[str, Any]) -> bool:
+    """Whether a group has more than its number of images: it had enough of both kinds."""
+    return "auc" in part
+
+
+def _what_is_known_of_dark_skin(measured: Mapping[str, Any]) -> str:
+    people, images = measured["by_person"], measured["stack"]["images"]
+    nobody: dict[str, Any] = {"images": 0}
+    dark, unknown = people.get(DARK_SKIN, nobody), people.get(SKIN_NOT_RECORDED, nobody)["images"]
+    known = f"Skin type is known for {images - unknown} of the {images} images, {DARK_SKIN} for {dark['images']}"
+    well = "has a row above" if _was_measured(dark) else "is not known"
+    return (
+        f"{known}: how well the networks do on dark skin {well}, and other networks trained on the same sources do"
+        " worse there (Daneshjou et al. 2022)."
+    )
 
 
 def markdown(measured: Mapping[str, Any]) -> str:
@@ -63,6 +82,9 @@ def markdown(measured: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, part in [("all", stack), *measured["by_source"].items(), *measured["by_person"].items()]:
+        if not _was_measured(part):
+            lines.append(f"| {name} | {part['images']} | {part['malignant']} | too few to measure | | | |")
+            continue
         lines.append(
             f"| {name} | {part['images']} | {part['malignant']} | {_auc(part)} | {_percent(part['accuracy'])} |"
             f" {_percent(part['specificity_at_90'])} / {_percent(part['specificity_at_95'])} | {part['ece']:.3f} |"
@@ -121,11 +143,7 @@ def markdown(measured: Mapping[str, Any]) -> str:
         "![How often a probability comes true](images/reliability.svg)",
         "![ROC curve of the stack and of each network alone](images/roc.svg)",
         "",
-        (
-            "Skin type is known for no image of the training data that was measured here unless a row above says"
-            " so: how well the networks do on dark skin is not known, and other networks trained on the same"
-            " sources do worse there (Daneshjou et al. 2022)."
-        ),
+        _what_is_known_of_dark_skin(measured),
     ]
     if "refused_as_strange" in measured:
         lines += [
@@ -143,6 +161,7 @@ def summary(measured: Mapping[str, Any]) -> dict[str, Any]:
     stack = measured["stack"]
     # The pages call these photographs ones that the networks had not seen before.
     unseen = {key: stack[key] for key in ("images", "malignant")} if _was_kept_apart(measured) else {}
+    by_source = {name: part for name, part in measured["by_source"].items() if _was_measured(part)}
     kept = ("auc", "auc_low", "auc_high", "accuracy", "precision", "recall", "f1", "ece")
     return {
         "measured_on": f"{measured['side']} side of the inner split, {stack['images']} images",
@@ -154,8 +173,8 @@ def summary(measured: Mapping[str, Any]) -> dict[str, Any]:
         },
         "by_source": {
             name: {"images": part["images"], **{key: round(part[key], 4) for key in ("auc", "auc_low", "auc_high")}}
-            for name, part in measured["by_source"].items()
+            for name, part in by_source.items()
         },
-        "auc_by_source": {name: round(part["auc"], 4) for name, part in measured["by_source"].items()},
+        "auc_by_source": {name: round(part["auc"], 4) for name, part in by_source.items()},
         "auc_alone": {name: round(value["auc"], 4) for name, value in measured["alone"].items()},
     }

@@ -146,6 +146,17 @@ def test_people_are_grouped_by_what_their_source_tells():
     }
 
 
+def test_sex_and_skin_type_are_read_as_sources_write_them():
+    def grouped(**about):
+        (sample,) = [Sample("i", "s", "nv", "", "f", **about)]
+        return [name for name, mask in people([sample]).items() if mask.any()]
+
+    assert grouped(sex="F", fitzpatrick="II") == ["women", "Fitzpatrick I–II"]
+    assert grouped(sex="m ", fitzpatrick="iv") == ["men", "Fitzpatrick III–IV"]
+    assert grouped(fitzpatrick="6.0") == grouped(fitzpatrick=" VI") == ["Fitzpatrick V–VI"]
+    assert grouped(fitzpatrick="-1") == grouped(fitzpatrick="12") == ["skin type not recorded"]
+
+
 def test_figures_change_only_with_their_numbers(scored, tmp_path):
     score, malignant = scored
     for name in ("a.svg", "b.svg"):

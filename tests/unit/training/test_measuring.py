@@ -59,9 +59,9 @@ def test_photographs_of_one_s_own_and_of_phones_are_not_called_dermoscopy(measur
     }
 
 
-def test_many_images_of_few_lesions_are_not_measured_by_themselves(measured_by_source):
-    assert "mine" in measured_by_source(["mine"], images=40, of_a_lesion=2)
-    assert measured_by_source(["mine"], images=40, of_a_lesion=8) == {}
+def test_many_images_of_few_lesions_are_counted_and_not_measured_by_themselves(measured_by_source):
+    assert "auc" in measured_by_source(["mine"], images=40, of_a_lesion=2)["mine"]
+    assert measured_by_source(["mine"], images=40, of_a_lesion=8) == {"mine": {"images": 40, "malignant": 20}}
 
 
 def test_the_few_of_a_kind_are_among_those_that_are_looked_at():
