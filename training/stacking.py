@@ -188,10 +188,14 @@ def _fit(class_logits: Array, allowed: Array, groups: Array) -> tuple[Stack, dic
     labels = allowed[certain].argmax(axis=1)
     class_strength, class_losses = _best_strength(features, labels, groups[certain], _CLASS_STRENGTHS)
     multinomial = LogisticRegression(C=class_strength, max_iter=5000).fit(features, labels)
+    rows, of_each = multinomial.coef_, multinomial.intercept_
+    if len(rows) == 1:
+        # Of two diagnoses scikit-learn fits the second one's logit; the softmax of its halves is that sigmoid.
+        rows, of_each = (np.concatenate([-half, half]) for half in (rows / 2, of_each / 2))
     coefficients = np.zeros((len(CLASSES), features.shape[1]))
-    intercepts = np.full(len(CLASSES), float(multinomial.intercept_.min()) - 5.0)
-    coefficients[multinomial.classes_] = multinomial.coef_
-    intercepts[multinomial.classes_] = multinomial.intercept_
+    intercepts = np.full(len(CLASSES), float(of_each.min()) - 5.0)
+    coefficients[multinomial.classes_] = rows
+    intercepts[multinomial.classes_] = of_each
 
     stack = Stack(
         malignant=binary.coef_[0],

@@ -84,7 +84,7 @@ from training.answers import run_networks
 from training.corpus import open_corpus
 from training.evaluation import auc_with_interval
 from training.release import export_network
-from training.stacking import malignant_logits
+from training.stacking import fit_stack, malignant_logits
 folder = Path({str(tmp_path)!r}) / "models" / "mobilenet" / "1"
 export_network("mobilenet", Path({str(tmp_path)!r}) / "runs" / "mobilenet" / "weights.npz", 64, folder)
 corpus = open_corpus(Path({str(folder)!r}), Path({str(tmp_path)!r}) / "cache")
@@ -93,6 +93,12 @@ answers = run_networks([folder], corpus.images.pixels, test)
 auc = auc_with_interval(malignant_logits(answers.class_logits[0])[:, 0], corpus.malignant[test])[0]
 assert auc > 0.8, auc
 assert answers.embedding.shape == (len(test), 1536)
+held = corpus.positions("validation")
+seen = run_networks([folder], corpus.images.pixels, held).class_logits
+stack, _ = fit_stack(seen, corpus.allowed[held], corpus.groups[held])
+told = stack.class_probabilities(answers.class_logits).argmax(axis=1)
+right = (told == corpus.allowed[test].argmax(axis=1)).mean()
+assert right > 0.7, right
 """
     python(script)
 

@@ -156,6 +156,18 @@ def test_a_class_without_an_image_gets_a_small_probability_and_no_error():
     assert stack.class_probabilities(logits)[:, 5].max() < 0.2
 
 
+def test_two_diagnoses_are_told_apart_as_seven_are():
+    logits, allowed, groups = answered(1500, 5)
+    two = allowed[:, [0, 1]].max(axis=1) * (allowed.sum(axis=1) == 1) > 0
+    stack, _ = fit_stack(logits[:, two], allowed[two], groups[two])
+    other_logits, other, _ = answered(1500, 6)
+    certain = other.sum(axis=1) == 1
+    for diagnosis in (0, 1):
+        told = stack.class_probabilities(other_logits[:, certain & (other[:, diagnosis] > 0)])
+        assert (told.argmax(axis=1) == diagnosis).mean() > 0.9
+        assert told[:, [0, 1]].sum(axis=1).mean() > 0.95
+
+
 def test_strange_embeddings_are_told_apart_in_the_service_s_own_scoring():
     rng = np.random.default_rng(0)
     lesions = np.abs(rng.normal(1.0, 0.4, (900, 64)))
