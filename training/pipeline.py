@@ -85,8 +85,7 @@ def train_networks(
 
     corpus = open_corpus(data, cache)
     log(json.dumps(corpus.report))
-    # Published with no split of their own, they are known to have seen more than one.
-    started_from = (published_stack(published).get("split", corpus.split) or "several") if published else None
+    started_from = split_record.published_split(published) if published else None
     for recipe in recipes:
         split_record.begin(runs / recipe.network, corpus.split, started_from)
         for teacher in recipe.teachers:
@@ -159,7 +158,7 @@ def release(
     seen = set[str]().union(*(split_record.splits_of(runs / name) for name in networks))
     if trained_share < 1.0 or set(networks) != set(NETWORKS):
         # What stays, or is mixed in, brings what it has seen along.
-        seen |= {published_stack(models).get("split", corpus.split)}
+        seen.add(split_record.published_split(models))
 
     from training.others import other_pictures
     from training.release import export_all, fit_release

@@ -1,7 +1,7 @@
 """Of which split a training was: one image more or less deals all sides anew, and what was kept apart would leak.
 
 The record lies beside the weights, ``runs/<network>/split.json``. Trainings from before there was one have none; of
-those nothing is known.
+those nothing is known, as of published networks whose ``stack.json`` names no split.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import json
 from pathlib import Path
 
 from services.analysis.errors import LesionLensError
-from training.models_folder import write_json
+from training.models_folder import published_stack, write_json
 
 _RECORD = "split.json"
+
+# Stands for a fingerprint where there is none: it equals that of no images.
+UNKNOWN = "unknown"
 
 
 class OtherSplitError(LesionLensError):
@@ -55,8 +58,14 @@ def hold_against(folder: Path, split: str) -> None:
 
 
 def splits_of(folder: Path) -> set[str]:
-    """Return the fingerprints of all splits that a training is known to have seen: its own, and its start's."""
-    return {split for split in _read(folder).values() if split}
+    """Return the fingerprints of all splits that a training may have seen: its own, and its start's."""
+    record = _read(folder)
+    return {split for split in record.values() if split} if record else {UNKNOWN}
+
+
+def published_split(models: Path) -> str:
+    """Return the fingerprint of all that the published networks have seen, :data:`UNKNOWN` where none is named."""
+    return str(published_stack(models).get("split") or UNKNOWN)
 
 
 def _read(folder: Path) -> dict[str, str | None]:

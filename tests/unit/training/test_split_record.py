@@ -2,8 +2,9 @@
 
 import pytest
 
+from training.models_folder import write_json
 from training.report import _what_was_seen, summary
-from training.split_record import OtherSplitError, begin, hold_against, splits_of
+from training.split_record import UNKNOWN, OtherSplitError, begin, hold_against, published_split, splits_of
 
 
 def test_a_training_goes_on_with_the_images_it_began_with_and_no_others(tmp_path):
@@ -27,12 +28,20 @@ def test_a_training_from_before_there_were_records_is_accepted_and_gets_none(tmp
     (tmp_path / "mobilenet" / "progress.json").write_text("{}")
     begin(tmp_path / "mobilenet", "a", None)
     hold_against(tmp_path / "mobilenet", "b")
-    assert splits_of(tmp_path / "mobilenet") == set()
+    assert splits_of(tmp_path / "mobilenet") == {UNKNOWN}
 
 
 def test_a_training_that_went_on_from_published_networks_has_seen_what_they_had(tmp_path):
     begin(tmp_path / "mobilenet", "a", "before")
     assert splits_of(tmp_path / "mobilenet") == {"a", "before"}
+
+
+@pytest.mark.parametrize(
+    ("content", "split"), [({"split": "a"}, "a"), ({"split": None}, UNKNOWN), ({}, UNKNOWN)], ids=str
+)
+def test_published_networks_whose_stack_names_no_split_may_have_seen_anything(tmp_path, content, split):
+    write_json(tmp_path / "stack.json", content)
+    assert published_split(tmp_path) == split
 
 
 def test_that_nothing_was_seen_is_said_of_the_same_split_alone():
