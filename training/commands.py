@@ -133,14 +133,14 @@ def ablate(
 @click.option(
     "--version", type=click.IntRange(min=1), help="Of the networks that are exported. Default: one that none has yet."
 )
-@click.option("--stack-version", default="1", show_default=True, help="Answered as model_version.")
+@click.option(
+    "--stack-version", help="Answered as model_version. Default: the number after the published stack's, 1 without one."
+)
 @click.option(
     "--tta",
     "turns",
-    default="1",
-    show_default=True,
     type=click.Choice(["1", "2", "4", "8"]),
-    help="Flips and turns that the service averages by itself.",
+    help="Flips and turns that the service averages by itself, of each network. Default: as published, or 1.",
 )
 @click.option(
     "--tta-of",
@@ -150,6 +150,12 @@ def ablate(
     help="The same for one network, such as `--tta-of mobilenet 4`: a quick one may look more often than a slow one.",
 )
 @click.option("--others", type=_existing_folder, help="Folder of pictures of anything but lesions, to be refused.")
+@click.option(
+    "--no-others",
+    "without_others",
+    is_flag=True,
+    help="Where published models refuse what is no lesion: export such as do not, and by which no drift is measured.",
+)
 @click.option(
     "--network",
     "networks",
@@ -173,10 +179,11 @@ def export(
     networks: tuple[str, ...],
     trained_share: float,
     version: int | None,
-    stack_version: str,
-    turns: str,
+    stack_version: str | None,
+    turns: str | None,
     turns_by_network: tuple[tuple[str, str], ...],
     others: Path | None,
+    without_others: bool,
 ) -> None:
     """Write trained networks as SavedModels, and fit the stack over them."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -188,11 +195,12 @@ def export(
             version=version,
             stack_version=stack_version,
             networks=networks or NETWORKS,
-            turns=int(turns),
+            turns=int(turns) if turns else None,
             turns_by_network={name: int(count) for name, count in turns_by_network},
             trained_share=trained_share,
             cache=cache,
             others=others,
+            without_others=without_others,
         )
 
 

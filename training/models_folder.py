@@ -34,6 +34,25 @@ class VersionTakenError(LesionLensError):
     advice = "Leave --version out: the next one is taken."
 
 
+class ScoreLostError(LesionLensError):
+    """The published models refuse what is no lesion, and those that take their place would not."""
+
+    problem = "score-lost"
+    title = "The new models would take any picture for a lesion"
+    advice = (
+        "Name a folder of pictures of anything but lesions with --others, as many and as different as you have; or do"
+        " without with --no-others."
+    )
+
+
+class StackWithoutNumberError(LesionLensError):
+    """The published stack is called something that no other name follows from."""
+
+    problem = "stack-without-number"
+    title = "The published stack's version is no number"
+    advice = "Say what the new stack is to be called with --stack-version."
+
+
 def model_folder(models: Path, name: str, version: int) -> Path:
     """Return where a network's SavedModel lies."""
     return models / name / str(version)
@@ -65,6 +84,32 @@ def published_familiarity(models: Path) -> dict[str, Any] | None:
     """Return the out-of-distribution score in ``models``; it belongs to the first network there."""
     score = published_stack(models)["out_of_distribution"]
     return dict(score) if score else None
+
+
+def next_stack_version(published: Mapping[str, Any]) -> str:
+    """Return the number after that of a ``stack.json``, 1 where it is empty.
+
+    Raises:
+        StackWithoutNumberError: its version is no number.
+    """
+    version = str(published.get("version", 0))
+    if not version.isdecimal():
+        raise StackWithoutNumberError(f"the published stack is of version {version}, which no number follows")
+    return str(int(version) + 1)
+
+
+def refuse_lost_score(published: Mapping[str, Any]) -> None:
+    """Refuse to give up the out-of-distribution score of a ``stack.json``.
+
+    Raises:
+        ScoreLostError: it has one.
+    """
+    if published.get("out_of_distribution"):
+        raise ScoreLostError(
+            "the published models tell pictures that are no lesion by a score on their first network, which does not"
+            " fit a new one: without a score such pictures would be answered as lesions, and drift would not be"
+            " measured"
+        )
 
 
 def published_stack(models: Path) -> dict[str, Any]:

@@ -18,17 +18,19 @@ from training import split_record
 from training.corpus import Corpus, open_corpus, refuse_one_kind
 from training.models_folder import (
     model_folder,
+    next_stack_version,
     next_version,
     published_familiarity,
     published_stack,
     published_version,
+    refuse_lost_score,
     refuse_taken,
     serve,
     write_json,
 )
 from training.recipe import Recipe
 from training.sampling import sampling_weights
-from training.stacking import refuse_too_few
+from training.stacking import refuse_too_few, turns_to_fit
 from training.trained import refuse_untrained, refuse_without_teachers
 
 if TYPE_CHECKING:
@@ -114,41 +116,49 @@ def release(
     models: Path,
     *,
     version: int | None = None,
-    stack_version: str,
+    stack_version: str | None = None,
     networks: Sequence[str] = NETWORKS,
-    turns: int = 1,
+    turns: int | None = None,
     turns_by_network: Mapping[str, int] = MappingProxyType({}),
     trained_share: float = 1.0,
     others: Path | None = None,
+    without_others: bool = False,
     cache: Path | None = None,
     log: Log = click.echo,
 ) -> None:
     """Export trained networks to ``models``, fit the stack on the validation side and write ``stack.json``.
 
     ``version`` is that of ``networks``, which none of them may have yet; by default the next. Servers whose settings
-    lie beside ``models`` load it from then on.
+    lie beside ``models`` load it from then on. ``stack_version`` is by default the number after the published one.
 
     Of what is not among ``networks`` the published version stays. With a ``trained_share`` below 1 the
     others are a mean in which what was trained counts by it, and what was published before by the rest.
 
     ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself, ``turns_by_network`` where
-    one looks at others than that. ``others`` is a folder of pictures of anything but lesions, at any depth; without it
-    nothing is refused as strange, unless the first network stays and was taught to before.
+    one looks at others than that; by default as many as the published one looks at, or one. ``others`` is a folder of
+    pictures of anything but lesions, at any depth; without it nothing is refused as strange, unless the first network
+    stays and was taught to before. ``without_others`` accepts that models do no longer what published ones do.
 
     Nothing in ``models`` changes before the stack is fitted.
 
     Raises:
         TooFewForAStackError: no stack can be fitted to the validation side.
         NothingPublishedError: ``models`` lacks what is to stay, or what is to be mixed with.
+        ScoreLostError: published models refuse what is strange, and these would not.
+        StackWithoutNumberError: no number follows from the published stack's version.
         VersionTakenError: a network has ``version`` already.
         OtherSplitError: a network was trained on other images.
         NotTrainedError: one of ``networks`` is not trained to its end.
         NoOtherPicturesError: ``others`` holds no picture that could be used.
     """
-    if trained_share < 1.0 or set(networks) != set(NETWORKS):
-        published_stack(models)
+    goes_on = trained_share < 1.0 or set(networks) != set(NETWORKS)
+    published = published_stack(models) if goes_on or (models / "stack.json").exists() else {}
     version = version or next_version(models, networks)
     refuse_taken(models, networks, version)
+    stack_version = stack_version or next_stack_version(published)
+    usual, of_each = turns_to_fit(published, turns, turns_by_network)
+    if NETWORKS[0] in networks and not (others or without_others):
+        refuse_lost_score(published)
     corpus = open_corpus(data, cache)
     validation = corpus.positions("validation")
     refuse_too_few(corpus.allowed[validation], corpus.groups[validation])
@@ -156,7 +166,7 @@ def release(
         split_record.hold_against(runs / name, corpus.split)
     refuse_untrained(runs, networks)
     seen = set[str]().union(*(split_record.splits_of(runs / name) for name in networks))
-    if trained_share < 1.0 or set(networks) != set(NETWORKS):
+    if goes_on:
         # What stays, or is mixed in, brings what it has seen along.
         seen.add(split_record.published_split(models))
 
@@ -172,14 +182,14 @@ def release(
     with tempfile.TemporaryDirectory(dir=models, prefix=".export-") as beside:
         new = Path(beside)
         entries = [
-            {**entry, "turns": turns_by_network.get(entry["name"], turns)}
+            {**entry, "turns": of_each[entry["name"]]}
             for entry in export_all(
                 corpus, runs, models, version, log, networks=networks, into=new, trained_share=trained_share
             )
         ]
         folders = [model_folder(new if e["name"] in networks else models, e["name"], e["version"]) for e in entries]
         content = fit_release(
-            corpus, folders, entries, stack_version, log, turns=turns, others=strange, familiarity=familiarity
+            corpus, folders, entries, stack_version, log, turns=usual, others=strange, familiarity=familiarity
         )
         for name in networks:
             (models / name).mkdir(exist_ok=True)

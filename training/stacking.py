@@ -19,6 +19,7 @@ from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
 from services.analysis.errors import LesionLensError
+from services.analysis.results import NETWORKS
 from training.vocabulary import BENIGN_INDICES, CLASSES, MALIGNANT_INDICES
 
 Array = np.ndarray[Any, Any]
@@ -233,8 +234,23 @@ def stack_from(data: Mapping[str, Any]) -> Stack:
 
 def turns_of(content: Mapping[str, Any]) -> dict[str, int]:
     """Return in how many turns each network of a ``stack.json`` looks, in network order."""
-    usual = content["test_time_augmentation"]
+    usual = content.get("test_time_augmentation", 1)
     return {str(entry["name"]): int(entry.get("turns") or usual) for entry in content["networks"]}
+
+
+def turns_to_fit(
+    published: Mapping[str, Any], usual: int | None, of_one: Mapping[str, int]
+) -> tuple[int, dict[str, int]]:
+    """Return in how many turns networks usually look, and in how many each does: as asked, or else as published.
+
+    Args:
+        published: content of ``stack.json``, empty without one: then each looks once.
+        usual: asked for all networks, also those that stay as they are.
+        of_one: asked for a network by name.
+    """
+    before = turns_of(published) if published and not usual else {}
+    usual = usual or int(published.get("test_time_augmentation", 1))
+    return usual, {name: of_one.get(name) or before.get(name, usual) for name in NETWORKS}
 
 
 def stack_json(

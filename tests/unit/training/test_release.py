@@ -40,10 +40,17 @@ def models(tmp_path):
             (tmp_path / "runs" / name / written).touch()
         (folder / name / "3").mkdir(parents=True)
         (folder / name / "3" / "saved_model.pb").write_text(f"{name} as published")
-    entries = [{"name": name, "version": 3, "sha256": "0" * 64} for name in NETWORKS]
-    content = {"version": "3", "networks": entries, "test_time_augmentation": 1, "out_of_distribution": None}
+    turns = dict(zip(NETWORKS, (8, 2, 2, 1), strict=True))
+    entries = [{"name": name, "version": 3, "sha256": "0" * 64, "turns": turns[name]} for name in NETWORKS]
+    content = {"version": "3", "networks": entries, "test_time_augmentation": 2, "out_of_distribution": None}
     (folder / "stack.json").write_text(json.dumps(content))
     return folder
+
+
+def changed(models, **content):
+    """The same networks under a stack of which something else is said."""
+    path = models / "stack.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | content))
 
 
 def files(folder):
@@ -105,6 +112,27 @@ def test_a_number_that_a_network_has_is_not_given_to_another_one(tmp_path, model
     assert "has version 3 already. Leave --version out" in output
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_what_refuses_pictures_of_no_lesion_is_not_replaced_unasked_by_what_takes_them(tmp_path, models, share):
+    images(tmp_path / "data", "nevus", "melanoma", count=8)
+    changed(models, out_of_distribution={"network": "mobilenet"})
+    arguments = ["--models", models, "--trained-share", share]
+    output = said(export, tmp_path, *arguments)
+    assert "such pictures would be answered as lesions, and drift would not be measured" in output
+    assert "Name a folder of pictures of anything but lesions with --others" in output
+    # Whoever does without it gets further, and so does who leaves the network that the score is of.
+    for more in (["--no-others"], ["--network", "densenet121"], ["--others", tmp_path / "data"]):
+        assert "no stack can be fitted" in said(export, tmp_path, *arguments, *more)
+
+
+def test_a_stack_after_one_without_a_number_has_to_be_named(tmp_path, models):
+    images(tmp_path / "data", "nevus", "melanoma", count=8)
+    changed(models, version="2026-11")
+    output = said(export, tmp_path, "--models", models)
+    assert "the published stack is of version 2026-11, which no number follows. Say what" in output
+    assert "no stack can be fitted" in said(export, tmp_path, "--models", models, "--stack-version", "2026-12")
+
+
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
@@ -158,13 +186,13 @@ def exported(name, weights, size, folder):
     (folder / "saved_model.pb").write_text(name + " anew")
     return "1" * 64
 
-def fitted(corpus, folders, entries, *rest, **more):
+def fitted(corpus, folders, entries, version, *rest, **more):
     found = [(folder / "saved_model.pb").read_text() for folder in folders]
     assert found[0] == "mobilenet anew" and found[1] == "densenet121 as published", found
     assert not (models / "mobilenet" / "4").exists()
     if fails:
         raise KeyboardInterrupt
-    return {{"networks": entries}}
+    return {{"version": version, "networks": entries, "test_time_augmentation": more["turns"]}}
 
 training.release.export_network, training.release.fit_release = exported, fitted
 training.release.choose_size = lambda *given: 192
@@ -174,8 +202,7 @@ models = root / "models"
 before = {{path: path.read_bytes() for path in models.rglob("*") if path.is_file()}}
 
 def again():
-    given = dict(stack_version="4", networks=["mobilenet"], cache=root / "cache")
-    release(root / "data", root / "runs", models, **given)
+    release(root / "data", root / "runs", models, networks=["mobilenet"], cache=root / "cache")
 
 fails = True
 try:
@@ -194,7 +221,11 @@ again()
     assert [config.versions for config in served.values()] == [(4,), (3,), (3,), (3,)]
     assert [config.labels for config in served.values()] == [{"stable": 4}, *[{"stable": 3}] * 3]
     assert found["densenet121/3/saved_model.pb"] == b"densenet121 as published"
-    assert json.loads(found["stack.json"])["networks"][0]["sha256"] == "1" * 64
+    stack = json.loads(found["stack.json"])
+    assert stack["networks"][0]["sha256"] == "1" * 64
+    # It has a number of its own, and nobody looks less often than before because nothing was said of that.
+    assert stack["version"] == "4"
+    assert (stack["test_time_augmentation"], [entry["turns"] for entry in stack["networks"]]) == (2, [8, 2, 2, 1])
     assert len(found) == 6
 
 

@@ -21,6 +21,7 @@ from training.stacking import (
     stack_json,
     threshold_at_sensitivity,
     turns_of,
+    turns_to_fit,
 )
 from training.vocabulary import CLASSES, MALIGNANT_INDICES
 
@@ -147,6 +148,22 @@ def test_the_service_reads_the_file_and_answers_what_training_answered(fitted, t
         assert result.probability == pytest.approx(fitted.probability(logits)[i], abs=1e-4)
         assert [p for _, p in result.classes] == pytest.approx(classes[i], abs=1e-4)
         assert [name for name, _ in result.classes] == list(CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("asked", "of_one", "looks"),
+    [
+        (None, {}, (2, (8, 2, 2, 1))),
+        (None, {"nasnetmobile": 4}, (2, (8, 2, 2, 4))),
+        (1, {}, (1, (1, 1, 1, 1))),
+        (4, {"mobilenet": 8}, (4, (8, 4, 4, 4))),
+    ],
+)
+def test_networks_look_as_often_as_published_unless_something_else_is_asked(asked, of_one, looks):
+    entries = [{"name": name, "turns": turns} for name, turns in zip(NETWORKS, (8, None, 2, 1), strict=True)]
+    usual, each = turns_to_fit({"networks": entries, "test_time_augmentation": 2}, asked, of_one)
+    assert (usual, tuple(each.values())) == looks
+    assert turns_to_fit({}, None, {}) == (1, dict.fromkeys(NETWORKS, 1))
 
 
 def test_a_class_without_an_image_gets_a_small_probability_and_no_error():
