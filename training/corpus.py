@@ -147,9 +147,11 @@ def build_corpus(folder: DataFolder, images: PreparedImages, copies: Sequence[Co
         (samples[i].source, "copy of another image" if reason.startswith("copy of") else reason)
         for i, reason in dropped.items()
     )
+    alone = Counter(samples[i].source for i in kept if not (samples[i].lesion_id or samples[i].patient_id))
     report = {
         "images": len(samples),
         "kept": len(kept),
+        "of_no_known_lesion_or_patient": dict(sorted(alone.items())),
         "copies_found_by_pixels": len(found),
         "copies_by_identifier_alone": len(copies) - len(found),
         "dropped": [{"source": s, "reason": r, "images": n} for (s, r), n in sorted(reasons.items())],

@@ -29,9 +29,18 @@ def _what_was_seen(measured: Mapping[str, Any]) -> str:
             "Whether lesions, patients or copies of it were seen in training is not known: the networks or their stack"
             " are of another split of the images, or of one that was not recorded."
         )
-    if measured["side"] == "validation":
-        return "No lesion, patient or set of copies of it was seen in training, but the stack was fitted to it."
-    return "No lesion, patient or set of copies of it was seen in training or in fitting the stack."
+    alone = measured.get("data", {}).get("of_no_known_lesion_or_patient", {})
+    of_each = ", ".join(f"{source} {images}" for source, images in alone.items())
+    unless = (
+        f" Of {sum(alone.values())} images of all sides ({of_each}) neither lesion nor patient is known: other"
+        " photographs of the same lesion may have been."
+    )
+    where = (
+        "training, but the stack was fitted to it"
+        if measured["side"] == "validation"
+        else "training or in fitting the stack"
+    )
+    return f"No lesion, patient or set of copies of it was seen in {where}.{unless if alone else ''}"
 
 
 def _was_measured(part: Mapping[str, Any]) -> bool:

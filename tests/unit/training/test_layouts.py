@@ -109,6 +109,59 @@ def test_isic_2018_has_the_columns_of_isic_2019_but_one(tmp_path: Path) -> None:
     assert [sample.term.diagnosis for sample in open_folder(folder).samples] == ["nv", "akiec"]
 
 
+@pytest.mark.parametrize("inside", [".", "ISIC2018"])
+def test_isic_2018_as_its_archives_unpack_side_by_side_with_the_lesions_in_a_table_of_their_own(
+    tmp_path: Path, inside: str
+) -> None:
+    place = tmp_path / inside
+    written(
+        place,
+        "ISIC2018_Task3_Training_LesionGroupings.csv",
+        "image,lesion_id,diagnosis_confirm_type\n"
+        "ISIC_0024306,HAM_0000550,serial imaging showing no change\n"
+        "ISIC_0024329,HAM_0002954,histopathology\n",
+        "ISIC2018_Task3_Training_Input/ISIC_0024306.jpg",
+        "ISIC2018_Task3_Training_Input/ISIC_0024329.jpg",
+    )
+    written(
+        place / "ISIC2018_Task3_Training_GroundTruth",
+        "ISIC2018_Task3_Training_GroundTruth.csv",
+        "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\n"
+        "ISIC_0024306,0.0,1.0,0.0,0.0,0.0,0.0,0.0\n"
+        "ISIC_0024329,0.0,0.0,0.0,1.0,0.0,0.0,0.0\n",
+    )
+    # A dataset beside it keeps its images to itself.
+    written(
+        place / "PAD-UFES-20",
+        "metadata.csv",
+        "patient_id,lesion_id,smoke,age,gender,fitspatrick,region,diagnostic,img_id,biopsed\n"
+        "PAT_1,2,,8,,,ARM,NEV,ISIC_0024306.png,False\n",
+        "ISIC_0024306.png",
+    )
+    samples = [sample for sample in open_folder(tmp_path).samples if sample.source != "pad_ufes_20"]
+    assert [(s.image_id, s.source, s.lesion_id, s.term.diagnosis) for s in samples] == [
+        ("ISIC_0024306", "ham10000", "HAM_0000550", "nv"),
+        ("ISIC_0024329", "ham10000", "HAM_0002954", "akiec"),
+    ]
+    assert all((tmp_path / sample.file).name == f"{sample.image_id}.jpg" for sample in samples)
+    assert all((tmp_path / sample.file).is_file() for sample in samples)
+
+
+def test_what_is_known_of_no_lesion_or_patient_is_told(tmp_path: Path) -> None:
+    ham10000(tmp_path / "data" / "HAM10000")
+    written(
+        tmp_path / "data" / "ISIC_2018",
+        "ISIC2018_Task3_Validation_GroundTruth.csv",
+        "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\n"
+        "ISIC_0034321,0.0,1.0,0.0,0.0,0.0,0.0,0.0\n"
+        "ISIC_0034322,0.0,0.0,0.0,1.0,0.0,0.0,0.0\n",
+        "ISIC_0034321.jpg",
+        "ISIC_0034322.jpg",
+    )
+    corpus = open_corpus(tmp_path / "data", tmp_path / "cache")
+    assert corpus.report["of_no_known_lesion_or_patient"] == {"isic_2019": 2}
+
+
 @pytest.mark.parametrize("parted_by", [",", ";", "\t"])
 def test_a_table_saved_by_excel_is_read_as_any_other(tmp_path: Path, parted_by: str) -> None:
     table = "image_id,source,dx,file,site\na,mine,nevus,a.jpg,back\n".replace(",", parted_by)

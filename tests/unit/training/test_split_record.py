@@ -49,6 +49,11 @@ def test_that_nothing_was_seen_is_said_of_the_same_split_alone():
     assert _what_was_seen({"same_split": True, "side": "test"}) == nothing
     assert "not known" in _what_was_seen({"same_split": False, "side": "test"})
     assert "the stack was fitted to it" in _what_was_seen({"same_split": True, "side": "validation"})
+    data = {"of_no_known_lesion_or_patient": {"isic_2019": 2, "mine": 3}}
+    told = _what_was_seen({"same_split": True, "side": "test", "data": data})
+    assert told.startswith(
+        f"{nothing} Of 5 images of all sides (isic_2019 2, mine 3) neither lesion nor patient is known"
+    )
 
 
 @pytest.mark.parametrize(("same", "side"), [(True, "test"), (False, "test"), (True, "validation")])
