@@ -178,7 +178,11 @@ class Settings(BaseModel):
     log_format: str = Field(
         "console", pattern="^(console|json)$", description="`console` for people, `json` for machines."
     )
-    log_level: str = Field("INFO", description="Least severe log level that is written.")
+    log_level: str = Field(
+        "INFO",
+        pattern="^(?i:debug|info|warning|error|critical)$",
+        description="Least severe log level that is written: `debug`, `info`, `warning`, `error` or `critical`.",
+    )
 
     @model_validator(mode="after")
     def _lease_outlives_the_task(self) -> Settings:

@@ -32,11 +32,17 @@ def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "eighty"), ("PORT", "70000"), ("MAX_UPLOAD_BYTES", "0"), ("LOG_FORMAT", "xml"), ("LEASE_S", "-1")],
-)
+    [("PORT", "eighty"), ("PORT", "70000"), ("MAX_UPLOAD_BYTES", "0"), ("LOG_FORMAT", "xml"), ("LOG_LEVEL", "verbose"),
+     ("LEASE_S", "-1")],
+)  # fmt: skip
 def test_a_wrong_value_names_its_setting(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         load_settings({name: value})
+
+
+@pytest.mark.parametrize("level", ["debug", "Info", "WARNING"])
+def test_a_log_level_may_be_written_in_any_case(level: str) -> None:
+    assert load_settings({"LOG_LEVEL": level}).log_level == level
 
 
 def test_a_lease_must_outlive_the_task_it_protects() -> None:
