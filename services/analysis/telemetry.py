@@ -18,6 +18,15 @@ from services.analysis.settings import Settings
 #: Hexadecimal digits of an id that may stand in a log: 32 bits tell analyses apart, and open none of them.
 LOGGED_ID_DIGITS = 8
 
+#: What is this project's own in a log; only that may be told in detail.
+OWN_LOGGERS = ("services", "serving", "lesionlens")
+#: Celery says "Task … received/succeeded" with the whole id in it; ids are capabilities and stay out of logs. The beat
+#: says every two seconds that it beats, and the worker that a sweep came too late to matter. Flask-Limiter names the
+#: address of whoever asked too often.
+_TOLD_TOO_MUCH = (
+    "celery.worker.strategy", "celery.app.trace", "celery.worker.request", "celery.beat", "flask-limiter",
+)  # fmt: skip
+
 
 def log_id(analysis_id: uuid.UUID | str) -> str:
     """The beginning of an id, fit for a log line."""
@@ -71,9 +80,11 @@ def configure_logging(settings: Settings, service: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
-    # Celery says "Task … received/succeeded" with the whole id in it; ids are capabilities and stay out of logs.
-    # The beat says every two seconds that it beats, and the worker that a sweep came too late to matter.
-    for name in ("celery.worker.strategy", "celery.app.trace", "celery.worker.request", "celery.beat"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    # Below INFO libraries tell what passes through them: Celery's pool whole ids, Pillow what a file's metadata say.
+    root.setLevel(max(level, logging.INFO))
+    for name in OWN_LOGGERS:
+        logging.getLogger(name).setLevel(level)
+    for name in _TOLD_TOO_MUCH:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
     structlog.contextvars.bind_contextvars(service=service)
