@@ -54,7 +54,11 @@ class Acceptance(Record):
                 self._keep_to_quota(connection)
                 return analysis_of(inserted, ())
             same_key = AnalysisRow.idempotency_key_digest == idempotency_key_digest
-            analysis = selected(connection, select(AnalysisRow).where(same_key))[0]
+            found = selected(connection, select(AnalysisRow).where(same_key))
+        if not found:
+            # It was deleted between the two statements, which sets its key free for this one.
+            return self.accept(submission)
+        analysis = found[0]
         if (analysis.upload_digest, *_options(analysis)) != (submission.upload_digest, *_options(submission)):
             raise IdempotencyMismatchError("The key was used before, with another photograph or other options.")
         return analysis
@@ -80,36 +84,46 @@ class Acceptance(Record):
                 .on_conflict_do_nothing(index_elements=["idempotency_key_digest"])
                 .returning(BatchRow.id)
             ).first()
-            if inserted is None:
-                return self._batch_before(connection, key_digest, uploads_digest)
-            for position, submission in enumerate(submissions):
-                connection.execute(
-                    insert(AnalysisRow).values(
-                        id=submission.analysis_id,
-                        upload_digest=submission.upload_digest,
-                        force=submission.force,
-                        store=submission.store,
-                        turns=submission.turns,
-                        answer_by=in_seconds(submission.answer_within_s),
-                        explain=submission.explain,
-                        api_key_id=self._api_key_id,
-                        batch_id=batch_id,
-                        batch_position=position,
-                        **_begun(submission.refusal),
-                    )
+            if inserted is not None:
+                return self._filled(connection, batch_id, submissions)
+            before = self._batch_before(connection, key_digest, uploads_digest)
+        # As in `accept`: deleted between the two statements.
+        return before or self.accept_batch(batch_id, submissions, idempotency_key_digest)
+
+    def _filled(
+        self, connection: Connection, batch_id: uuid.UUID, submissions: Sequence[Submission]
+    ) -> tuple[Analysis, ...]:
+        for position, submission in enumerate(submissions):
+            connection.execute(
+                insert(AnalysisRow).values(
+                    id=submission.analysis_id,
+                    upload_digest=submission.upload_digest,
+                    force=submission.force,
+                    store=submission.store,
+                    turns=submission.turns,
+                    answer_by=in_seconds(submission.answer_within_s),
+                    explain=submission.explain,
+                    api_key_id=self._api_key_id,
+                    batch_id=batch_id,
+                    batch_position=position,
+                    **_begun(submission.refusal),
                 )
-                if submission.refusal is not None:
-                    note_ended(connection, submission.analysis_id)
-            self._keep_to_quota(connection)
-            rows = select(AnalysisRow).where(AnalysisRow.batch_id == batch_id)
-            return tuple(selected(connection, rows.order_by(AnalysisRow.batch_position)))
+            )
+            if submission.refusal is not None:
+                note_ended(connection, submission.analysis_id)
+        self._keep_to_quota(connection)
+        rows = select(AnalysisRow).where(AnalysisRow.batch_id == batch_id)
+        return tuple(selected(connection, rows.order_by(AnalysisRow.batch_position)))
 
     def _batch_before(
         self, connection: Connection, key_digest: bytes | None, uploads_digest: bytes | None
-    ) -> tuple[Analysis, ...]:
+    ) -> tuple[Analysis, ...] | None:
+        """The batch of a key that was used before; None where it is deleted by now."""
         batch = connection.execute(
             select(BatchRow.id, BatchRow.uploads_digest).where(BatchRow.idempotency_key_digest == key_digest)
-        ).one()
+        ).first()
+        if batch is None:
+            return None
         if batch.uploads_digest != uploads_digest:
             raise IdempotencyMismatchError("The key was used before, with other photographs or other options.")
         rows = select(AnalysisRow).where(AnalysisRow.batch_id == batch.id, self._visible())

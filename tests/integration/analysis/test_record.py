@@ -191,6 +191,57 @@ def test_the_same_idempotency_key_gives_the_same_analysis(
         record.accept(Submission(uuid.uuid4(), b"photo", idempotency_key_digest=b"key", turns=8))
 
 
+@pytest.fixture
+def between_the_statements(engine: Engine) -> Callable[[Callable[[], None]], None]:
+    """Does something once, after an insertion that found its Idempotency-Key taken and before the look for whose."""
+
+    def arrange(done: Callable[[], None]) -> None:
+        todo = [done]
+
+        @event.listens_for(engine, "after_cursor_execute")
+        def found_taken(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+            if todo and "ON CONFLICT (idempotency_key_digest)" in statement and cursor.rowcount == 0:
+                todo.pop()()
+
+    return arrange
+
+
+def test_an_upload_repeated_while_the_first_is_deleted_is_accepted_anew(
+    record: AnalysisRecord,
+    accept: Callable[..., uuid.UUID],
+    between_the_statements: Callable[[Callable[[], None]], None],
+) -> None:
+    first = accept(idempotency_key_digest=b"key")
+    between_the_statements(lambda: record.delete(first))
+
+    again = accept(idempotency_key_digest=b"key")
+
+    assert again != first
+    assert record.find(again).state is AnalysisState.QUEUED
+    assert accept(idempotency_key_digest=b"key") == again
+
+
+def test_a_batch_repeated_while_the_first_is_deleted_is_accepted_anew(
+    record: AnalysisRecord, between_the_statements: Callable[[Callable[[], None]], None]
+) -> None:
+    def send() -> tuple[uuid.UUID, ...]:
+        submissions = [Submission(uuid.uuid4(), b"photo") for _ in range(2)]
+        return tuple(analysis.id for analysis in record.accept_batch(uuid.uuid4(), submissions, b"key"))
+
+    first = send()
+
+    def delete_all() -> None:
+        for analysis_id in first:
+            record.delete(analysis_id)
+
+    between_the_statements(delete_all)
+
+    again = send()
+
+    assert not set(again) & set(first)
+    assert send() == again
+
+
 def test_deletion_leaves_nothing_but_the_fact(
     record: AnalysisRecord, engine: Engine, accept: Callable[..., uuid.UUID]
 ) -> None:
