@@ -23,6 +23,7 @@ from services.gateway.uploads import (
     make_sure_the_doorbell_answers,
     ring,
     take_back,
+    taken_back_if_not_recorded,
 )
 
 CSV_COLUMNS = (
@@ -51,7 +52,8 @@ def take_batch(
         IdempotencyMismatchError: the key belongs to another batch; nothing was stored.
         TooMuchWaitingError: too many wait already; nothing was stored.
         UnusableArchiveError, UploadTooLargeError: the batch as a whole is refused; nothing was stored.
-        ServiceUnavailableError: a part does not answer; nothing was stored.
+        DatabaseUnavailableError: the record does not answer; the batch may have been accepted.
+        ServiceUnavailableError: another part does not answer; nothing was stored.
     """
     make_sure_the_doorbell_answers(gateway)
     submissions: list[Submission] = []
@@ -61,11 +63,12 @@ def take_batch(
             submissions.append(_store(gateway, upload.data, options))
             names.append(upload.name)
         let_in(gateway, sum(submission.refusal is None for submission in submissions))
-        batch_id = uuid.uuid4()
-        analyses = gateway.record.accept_batch(batch_id, submissions, key_digest(options.idempotency_key))
     except Exception:
         _take_all_back(gateway, submissions)
         raise
+    batch_id = uuid.uuid4()
+    with taken_back_if_not_recorded(gateway, submissions):
+        analyses = gateway.record.accept_batch(batch_id, submissions, key_digest(options.idempotency_key))
     repeated = analyses[0].batch_id
     if repeated is not None and repeated != batch_id:
         # The Idempotency-Key was used before: the batch is the earlier one, with photographs of its own.

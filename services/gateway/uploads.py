@@ -1,14 +1,14 @@
 """The way of an upload into the service: check the bytes → strip metadata → store → record → ring.
 
 Nothing is half-stored: what fails before the record's commit takes its blob back; what fails after it is accepted all
-the same, and the sweeper rings.
+the same, and the sweeper rings. Where nobody knows whether it committed, the blob is left to the sweep of orphans.
 """
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ import structlog
 
 from services.analysis.errors import (
     BlobStoreUnavailableError,
+    DatabaseUnavailableError,
     DoorbellUnavailableError,
     LesionLensError,
 )
@@ -73,7 +74,8 @@ def take(gateway: Gateway, data: bytes, options: UploadOptions) -> Analysis:
         ImageEmptyError, UploadTooLargeError, UnsupportedImageError, UnreadableImageError: the bytes are refused.
         IdempotencyMismatchError: the key belongs to another upload.
         TooMuchWaitingError: too many wait already; nothing was stored.
-        ServiceUnavailableError: a part does not answer; nothing was stored.
+        DatabaseUnavailableError: the record does not answer; it may have been accepted.
+        ServiceUnavailableError: another part does not answer; nothing was stored.
     """
     with counted_if_refused(gateway):
         gateway.door.check()
@@ -155,15 +157,29 @@ def make_sure_the_doorbell_answers(gateway: Gateway) -> None:
 def store_and_record(gateway: Gateway, submission: Submission, image: bytes) -> Analysis:
     """Puts the blob, then commits the row; the blob is taken back when the row was not written."""
     gateway.blobs.put_upload(submission.analysis_id, image)
-    try:
+    with taken_back_if_not_recorded(gateway, [submission]):
         analysis = gateway.record.accept(submission)
-    except Exception:
-        take_back(gateway, submission.analysis_id)
-        raise
     if analysis.id != submission.analysis_id:
         # The Idempotency-Key was used before: the analysis is the earlier one, with a photograph of its own.
         take_back(gateway, submission.analysis_id)
     return analysis
+
+
+@contextmanager
+def taken_back_if_not_recorded(gateway: Gateway, submissions: Sequence[Submission]) -> Iterator[None]:
+    """Deletes the blobs again where their rows were certainly not written.
+
+    A database that falls silent may have committed before, and such an analysis needs its photograph. What no
+    row wants is deleted by the sweep of orphans.
+    """
+    try:
+        yield
+    except DatabaseUnavailableError:
+        raise
+    except Exception:
+        for submission in submissions:
+            take_back(gateway, submission.analysis_id)
+        raise
 
 
 def take_back(gateway: Gateway, analysis_id: uuid.UUID) -> None:

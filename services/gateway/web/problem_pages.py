@@ -47,7 +47,7 @@ STATUS_WORDS: Mapping[int, Refusal] = MappingProxyType(
         429: Refusal(_("That was a lot at once"), _("Please wait a minute and go on more slowly.")),
         503: Refusal(
             _("We cannot take photos right now"),
-            _("Nothing was stored. Please try again soon. If you are worried, do not wait for us: see a doctor."),
+            _("Please try again soon. If you are worried, do not wait for us: see a doctor."),
         ),
     }
 )

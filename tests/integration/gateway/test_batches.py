@@ -13,6 +13,7 @@ from sqlalchemy import text
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.test import encode_multipart
 
+from services.analysis.errors import DatabaseUnavailableError
 from services.gateway.api.schemas import AcceptedBatchSchema, BatchSchema
 
 
@@ -122,6 +123,32 @@ def test_a_batch_that_fails_half_way_leaves_nothing(send, parts, blobs_stored, e
     assert blobs_stored() == []
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM batch")).scalar_one() == 0
+
+
+def test_a_batch_whose_commit_is_not_confirmed_keeps_its_photographs(send, parts, blobs_stored, monkeypatch):
+    accept_batch = type(parts.record).accept_batch
+
+    def answer_is_lost(record, *batch):
+        accept_batch(record, *batch)
+        raise DatabaseUnavailableError("The database does not answer.")
+
+    files = [("a.jpg", picture(20)), ("b.jpg", picture(40))]
+    monkeypatch.setattr(type(parts.record), "accept_batch", answer_is_lost)
+    assert send(*files, idempotency_key="once").status_code == 503
+    monkeypatch.undo()
+
+    again = send(*files, idempotency_key="once")
+    assert again.status_code == 202
+    assert {path.name for path in blobs_stored()} == {item["id"] for item in again.json["items"]}
+
+
+def test_a_batch_that_the_record_cannot_be_asked_about_leaves_nothing(send, parts, blobs_stored, monkeypatch):
+    def unknown(_count):
+        raise DatabaseUnavailableError("The database does not answer.")
+
+    monkeypatch.setattr(parts.door, "let_in", unknown)
+    assert send(("a.jpg", picture(20))).status_code == 503
+    assert blobs_stored() == []
 
 
 def test_a_batch_without_files_is_refused(client, send):

@@ -15,10 +15,12 @@ from flask import Request
 from PIL import Image
 from sqlalchemy import text
 
-from services.analysis.errors import BlobStoreUnavailableError, DoorbellUnavailableError
+from services.analysis.errors import BlobStoreUnavailableError, DatabaseUnavailableError, DoorbellUnavailableError
+from services.analysis.record import AnalysisRecord
 from services.analysis.states import PREPARE
 from services.gateway.app import create_app
 from services.gateway.parts import make_parts
+from services.stacker.orphans import OrphanSweeper
 
 PROBLEM = "application/problem+json"
 
@@ -184,6 +186,35 @@ def test_without_postgres_nothing_is_taken(settings, networks, blobs_stored):
     response = client.post("/v1/analyses", data={"image": (io.BytesIO(picture()), "x.jpg")})
     assert_problem(response, 503, "service-unavailable")
     assert int(response.headers["Retry-After"]) > 0
+    assert blobs_stored() == []
+
+
+def test_an_upload_whose_commit_is_not_confirmed_keeps_its_photograph(upload, parts, blobs_stored, monkeypatch):
+    """PostgreSQL commits, and dies before it says so: the analysis goes on, and a repetition gets it."""
+    accept = type(parts.record).accept
+
+    def answer_is_lost(record, submission):
+        accept(record, submission)
+        raise DatabaseUnavailableError("The database does not answer.")
+
+    monkeypatch.setattr(type(parts.record), "accept", answer_is_lost)
+    assert_problem(upload(headers={"Idempotency-Key": "once"}), 503, "service-unavailable")
+    monkeypatch.undo()
+
+    again = upload(headers={"Idempotency-Key": "once"})
+    assert again.status_code == 202
+    assert [path.name for path in blobs_stored()] == [again.json["id"]]
+
+
+def test_an_upload_that_was_not_recorded_after_all_is_swept_up(upload, parts, blobs_stored, monkeypatch):
+    def fail(*_):
+        raise DatabaseUnavailableError("The database does not answer.")
+
+    monkeypatch.setattr(type(parts.record), "accept", fail)
+    assert_problem(upload(), 503, "service-unavailable")
+    assert len(blobs_stored()) == 1, "nobody knows yet whether it is wanted"
+
+    assert OrphanSweeper(AnalysisRecord(parts.engine), parts.blobs, margin_s=0).sweep() == 1
     assert blobs_stored() == []
 
 

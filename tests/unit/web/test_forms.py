@@ -68,6 +68,7 @@ def test_an_overloaded_service_is_explained_beside_the_form(client, desk, read):
     response = upload(client, b"photo")
     assert response.status_code == 503
     assert "We cannot take photos right now." in read(response).words
+    assert "Nothing was stored" not in read(response).words, "a database that falls silent may have taken it"
 
 
 def test_a_photo_above_the_limit_is_refused_as_a_page(client, desk, read):
