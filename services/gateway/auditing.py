@@ -1,11 +1,19 @@
 """What of the gateway's work goes into the audit log: whatever changes something, and whatever hands a picture or a
 result out as a document. Polls do not: they would bury the rest, and show nothing that the upload does not.
+
+A line stays for a year, so nobody may write as many as they like. Of whoever has no key only what succeeded is noted,
+and the same with the same analysis once an hour: an analysis can be deleted, or fetched, any number of times.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
+import threading
+import time
 import uuid
+from collections import OrderedDict
+from http import HTTPStatus
 
 import structlog
 from flask import Flask, Response, request
@@ -21,6 +29,9 @@ HANDED_OUT = frozenset(
 )
 #: Refusals for being busy: an attacker could fill the table with them, and they are counted in the metrics.
 _NOT_NOTED = frozenset({429, 503})
+#: Seconds in which what somebody without a key does again is no news, and of how much of it a process knows (2 MB).
+_REPEATED_WITHIN_S = 3600.0
+_REMEMBERED = 10_000
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -29,19 +40,43 @@ def is_audited(endpoint: str | None, method: str) -> bool:
     return endpoint is not None and (method not in _READING or endpoint in HANDED_OUT)
 
 
+class _Repetitions:
+    """What was noted lately of whoever has no key. Shared by the threads of one process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._noted_at: OrderedDict[tuple[str, str, uuid.UUID | None], float] = OrderedDict()
+
+    def is_news(self, action: str, outcome: str, subject: uuid.UUID | None) -> bool:
+        """Whether that was not noted within the hour; from then on it was."""
+        line, now = (action, outcome, subject), time.monotonic()
+        with self._lock:
+            if now - self._noted_at.get(line, -math.inf) < _REPEATED_WITHIN_S:
+                return False
+            self._noted_at[line] = now
+            self._noted_at.move_to_end(line)
+            if len(self._noted_at) > _REMEMBERED:
+                self._noted_at.popitem(last=False)
+        return True
+
+
 def register_audit(app: Flask, gateway: Gateway) -> None:
     """Adds a line for each such request, once its answer is known."""
+    repetitions = _Repetitions()
 
     @app.after_request
     def note(response: Response) -> Response:
-        if is_audited(request.endpoint, request.method) and response.status_code not in _NOT_NOTED:
-            key = caller().key
-            try:
-                gateway.audit.note(
-                    str(request.endpoint), str(response.status_code), key.id if key else None, _subject(response)
-                )
-            except Exception:  # whatever it is, the answer is known and stands
-                log.exception("audit_line_lost", action=request.endpoint, outcome=response.status_code)
+        status = response.status_code
+        if not is_audited(request.endpoint, request.method) or status in _NOT_NOTED:
+            return response
+        action, outcome, subject, key = str(request.endpoint), str(status), _subject(response), caller().key
+        failed = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+        if key is None and (failed or not repetitions.is_news(action, outcome, subject)):
+            return response
+        try:
+            gateway.audit.note(action, outcome, key.id if key else None, subject)
+        except Exception:  # whatever it is, the answer is known and stands
+            log.exception("audit_line_lost", action=action, outcome=status)
         return response
 
 

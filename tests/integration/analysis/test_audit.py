@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from lesionlens.cli import main
+from services.analysis import audit
 from services.analysis.audit import AuditLog
 
 
@@ -39,6 +40,18 @@ def test_lines_are_forgotten_after_a_year_and_not_before(engine):
     assert log.forget(365) == 1
     assert log.forget(365) == 0
     assert sorted(event.action for event in log.events()) == ["new", "old"]
+
+
+def test_all_lines_whose_time_is_over_go_however_many_there_are(engine, monkeypatch):
+    monkeypatch.setattr(audit, "_FORGET_AT_ONCE", 2)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO audit_event (at, action, outcome)"
+                " SELECT now() - interval '366 days', 'old', '204' FROM generate_series(1, 5)"
+            )
+        )
+    assert AuditLog(engine).forget(365) == 5
 
 
 def test_a_whole_id_does_not_fit_into_a_line(engine):

@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy import text
 
 from services.analysis.keys import KeyRing
+from services.gateway import auditing
 from services.gateway.app import create_app
 from services.gateway.auditing import HANDED_OUT, is_audited
 from services.gateway.policy import policy_of
@@ -203,10 +204,11 @@ def test_whatever_changes_something_leaves_a_line_without_personal_data(app, cli
     assert [event.action for event in events] == ["batches.upload_batch", "feedback.give"]
     assert {event.actor for event in events} == {owner.key.id}
     assert owner.ask("DELETE", f"/v1/analyses/{ids['analysis_id']}").status_code == 204
-    Holder(client).ask("DELETE", f"/v1/analyses/{ids['analysis_id']}")
+    other_key, token = KeyRing(engine).create("somebody else")
+    Holder(client, token, other_key).ask("DELETE", f"/v1/analyses/{ids['analysis_id']}")
     deleted, tried = list(parts.audit.events())[-2:]
     assert (deleted.action, deleted.outcome, deleted.actor) == ("analyses.delete", "204", owner.key.id)
-    assert (tried.action, tried.outcome, tried.actor) == ("analyses.delete", "404", None)
+    assert (tried.action, tried.outcome, tried.actor) == ("analyses.delete", "404", other_key.id)
     assert deleted.subject == ids["analysis_id"][:8]
     assert "IMG_4711" not in repr(list(parts.audit.events()))
 
@@ -221,13 +223,39 @@ def test_words_in_place_of_an_id_are_not_found_and_not_kept(client, engine, part
     assert (event.action, event.outcome, event.subject) == ("analyses.cancel", "404", None)
 
 
-def test_an_answer_stands_when_its_line_is_lost(client, parts, monkeypatch):
+def test_an_answer_stands_when_its_line_is_lost(client, parts, upload, monkeypatch):
+    mine = upload().json["id"]
     monkeypatch.setattr(parts.audit, "note", lambda *_: 1 / 0)
     with structlog.testing.capture_logs() as lines:
-        answer = client.post(f"/v1/analyses/{uuid.uuid4()}/cancel")
-    assert answer.status_code == 404
+        answer = client.delete(f"/v1/analyses/{mine}")
+    assert answer.status_code == 204
     (lost,) = (line for line in lines if line["event"] == "audit_line_lost")
-    assert (lost["action"], lost["outcome"]) == ("analyses.cancel", 404)
+    assert (lost["action"], lost["outcome"]) == ("analyses.delete", 204)
+
+
+def test_nobody_without_a_key_fills_the_audit_log(client, parts, upload, workers):
+    """Failures leave no line, and what is done again and again to one analysis leaves one."""
+    mine = upload().json["id"]
+    workers.finish(uuid.UUID(mine))
+    before = len(list(parts.audit.events()))
+    for _ in range(3):
+        assert client.get(f"/v1/analyses/{mine}/fhir").status_code == 200
+    for _ in range(3):
+        assert client.delete(f"/v1/analyses/{mine}").status_code == 204
+        assert client.delete(f"/v1/analyses/{uuid.uuid4()}").status_code == 404
+        assert client.post(f"/v1/analyses/{uuid.uuid4()}/cancel").status_code == 404
+        wrong_key = {"Authorization": "Bearer of no key"}
+        assert client.delete(f"/v1/analyses/{uuid.uuid4()}", headers=wrong_key).status_code == 401
+    noted = list(parts.audit.events())[before:]
+    assert [(event.action, event.outcome) for event in noted] == [("exports.fhir", "200"), ("analyses.delete", "204")]
+
+
+def test_what_is_done_again_without_a_key_is_noted_again_after_an_hour(client, parts, upload, monkeypatch):
+    mine = upload().json["id"]
+    client.delete(f"/v1/analyses/{mine}")
+    monkeypatch.setattr(auditing, "_REPEATED_WITHIN_S", 0.0)
+    client.delete(f"/v1/analyses/{mine}")
+    assert [event.action for event in parts.audit.events()][-2:] == ["analyses.delete"] * 2
 
 
 def test_every_route_that_changes_or_hands_out_something_is_audited(app):
