@@ -14,6 +14,7 @@ import numpy as np
 from services.analysis.errors import LesionLensError
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.outcomes import Rejection
+from services.preprocessor.imaging.srgb import to_srgb
 from training.datasets import DataFolder, NoImagesError, PreparedImages, default_cache, open_folder, prepare_images
 from training.deduplication import Copy, clusters, find_copies, same_identifiers, superfluous
 from training.samples import Sample
@@ -63,11 +64,11 @@ class Corpus:
         return split_fingerprint(names, self.sides[kept])
 
     def photographs(self, positions: Array) -> Iterator[tuple[int, Array]]:
-        """Yield position and photograph before any correction, uint8 ``[h,w,3]``, of those that can be read."""
+        """Yield position and photograph in sRGB before any correction, uint8 ``[h,w,3]``, of those that can be read."""
         for i in positions:
             photograph = decode(self.folder.read(self.samples[i]))
             if not isinstance(photograph, Rejection):
-                yield int(i), photograph.rgb
+                yield int(i), to_srgb(photograph.rgb, photograph.profile)
 
     def positions(self, side: str) -> Array:
         """Return the positions of one side's samples."""

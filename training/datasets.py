@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from services.analysis.errors import LesionLensError
-from services.preprocessor.imaging import DEFAULT, normalise
+from services.preprocessor.imaging import DEFAULT, prepared
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.outcomes import Rejection
 from training.layouts import read_published
@@ -178,7 +178,7 @@ def _prepare_chunk(root: Path, samples: Sequence[Sample]) -> tuple[np.ndarray[An
         except (FileNotFoundError, KeyError):  # the table names it; the folder or the archive lacks it
             continue
         if not isinstance(photograph, Rejection):
-            squares[i] = normalise(photograph.rgb).tensor
+            squares[i] = prepared(photograph).tensor
             readable[i] = True
     return squares, readable
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 
 from services.analysis.errors import LesionLensError
-from services.preprocessor.imaging import normalise
+from services.preprocessor.imaging import prepared
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.outcomes import Rejection
 from training.datasets import stamp
@@ -87,7 +88,7 @@ def _squares(files: list[Path], most: int, rng: np.random.Generator) -> Array:
             side_y, side_x = int(height * share), int(width * share)
             top, left = (int(rng.integers(room + 1)) for room in (height - side_y, width - side_x))
             part = np.ascontiguousarray(photograph.rgb[top : top + side_y, left : left + side_x])
-            squares.append(normalise(part).tensor)
+            squares.append(prepared(replace(photograph, rgb=part)).tensor)
         if len(squares) >= most:
             break
     return np.stack(squares[:most]) if squares else np.empty((0, 224, 224, 3), np.uint8)

@@ -4,7 +4,7 @@ from services.preprocessor.imaging.header import ImageHeader, sniff
 from services.preprocessor.imaging.metadata import scrub_metadata
 from services.preprocessor.imaging.outcomes import PreparedLesion, QualityMeasures, Rejection
 from services.preprocessor.imaging.parameters import DEFAULT, SIDE, ImagingParameters
-from services.preprocessor.imaging.prepare import normalise, prepare_lesion
+from services.preprocessor.imaging.prepare import normalise, prepare_lesion, prepared
 
 __all__ = [
     "DEFAULT",
@@ -16,6 +16,7 @@ __all__ = [
     "Rejection",
     "normalise",
     "prepare_lesion",
+    "prepared",
     "scrub_metadata",
     "sniff",
 ]

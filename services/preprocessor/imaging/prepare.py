@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.preprocessor.imaging.colour_constancy import shades_of_gray
-from services.preprocessor.imaging.decode import decode
+from services.preprocessor.imaging.decode import Photograph, decode
 from services.preprocessor.imaging.denoise import denoise
 from services.preprocessor.imaging.hair import without_hair
 from services.preprocessor.imaging.lesion_mask import lesion_mask
@@ -46,6 +46,13 @@ def normalise(rgb: Pixels, parameters: ImagingParameters = DEFAULT) -> PreparedL
     )
 
 
+def prepared(photograph: Photograph, parameters: ImagingParameters = DEFAULT) -> PreparedLesion:
+    """Bring a decoded photograph to sRGB and normalise it; nothing judges it."""
+    # Colour profiles are applied to the square only: 50,000 pixels instead of millions.
+    lesion = normalise(to_srgb(centre_square(photograph.rgb), photograph.profile), parameters)
+    return replace(lesion, source_size=photograph.source_size)
+
+
 def prepare_lesion(
     data: bytes, parameters: ImagingParameters = DEFAULT, *, force: bool = False
 ) -> PreparedLesion | Rejection:
@@ -62,13 +69,8 @@ def prepare_lesion(
     photograph = decode(data, parameters)
     if isinstance(photograph, Rejection):
         return photograph
-    # Colour profiles are applied to the square only: 50,000 pixels instead of millions.
-    lesion = normalise(to_srgb(centre_square(photograph.rgb), photograph.profile), parameters)
+    lesion = prepared(photograph, parameters)
     reasons = refusals(lesion.quality, parameters)
     if reasons and not force:
         return reasons[0]
-    return replace(
-        lesion,
-        source_size=photograph.source_size,
-        concerns=reasons + advice(lesion.quality, lesion.mask, parameters),
-    )
+    return replace(lesion, concerns=reasons + advice(lesion.quality, lesion.mask, parameters))
