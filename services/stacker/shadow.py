@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,10 @@ from numpy.typing import NDArray
 from services.analysis.metrics import ShadowMetrics
 from services.analysis.results import Result
 from services.analysis.settings import Settings
+from services.stacker.look import NOT_A_LESION
+from services.stacker.out_of_distribution import familiarity_from
 from services.stacker.stacking import CANARY_STACK_FILE, Stack, combine, load_stack
+from services.stacker.turns import Turn, turned
 from serving.answers import Ensemble, NetworkAnswer, NetworkFailure
 from serving.client import RemoteEnsemble
 from serving.model_config import CANARY
@@ -32,10 +35,14 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the networks looked at, uint8 [turns,224,224,3], and what each answered to the first of those turns."""
+    """What the networks looked at, uint8 [turns,224,224,3], and what each answered to the first of those turns.
+
+    `turns`: as many as the sender asked for; None: as many as the stack is made for.
+    """
 
     looked_at: NDArray[np.uint8]
     answers: Sequence[NetworkAnswer]
+    turns: int | None = None
 
 
 class Shadow:
@@ -48,6 +55,7 @@ class Shadow:
         self._networks = networks
         self._stack = stack
         self._fitted = fitted
+        self._familiarity = familiarity_from(stack.out_of_distribution) if fitted else None
         self._metrics = metrics
         self._deadline_s = deadline_s
         # What is being compared stays in it until it is done, so that no second one waits.
@@ -77,8 +85,13 @@ class Shadow:
                 self._busy.release()
 
     def _compare(self, seen: Seen, answered: Result) -> None:
-        turns_of = {answer.name: len(answer.logit) for answer in seen.answers}
-        outcomes = self._networks.ask_all(seen.looked_at, self._deadline_s, turns_of)
+        turns_of: Mapping[str, int] = {answer.name: len(answer.logit) for answer in seen.answers}
+        looked_at = seen.looked_at
+        if self._fitted and seen.turns is None:
+            turns_of = self._stack.turns
+            # The first of the turns is the picture in its pose: it gives all the others again.
+            looked_at = turned(looked_at[0], max(turns_of.values()), Turn(0, mirrored=False))
+        outcomes = self._networks.ask_all(looked_at, self._deadline_s, turns_of)
         failures = {outcome.name: outcome.code for outcome in outcomes if isinstance(outcome, NetworkFailure)}
         shadows = {outcome.name: outcome for outcome in outcomes if isinstance(outcome, NetworkAnswer)}
         for answer in seen.answers:
@@ -91,6 +104,10 @@ class Shadow:
             return
         together = [shadows.get(answer.name, answer) for answer in seen.answers]
         would = combine(self._stack if self._fitted else _for_any(self._stack, together), together)
+        if self._familiarity is not None and not self._familiarity.is_lesion(together):
+            # Refused there: what the networks make of it is no answer.
+            self._metrics.answers.labels(answered.band.value, NOT_A_LESION.code).inc()
+            return
         self._metrics.answers.labels(answered.band.value, would.band.value).inc()
         self._metrics.probability.observe(would.probability - answered.probability)
 
@@ -101,7 +118,7 @@ def shadow_from(settings: Settings, stack: Stack, metrics: ShadowMetrics) -> Sha
     Beside `stack`, which answers, `stack.canary.json` tells what the canaries' logits mean, where there is one.
 
     Raises:
-        ModelMismatchError: `stack.canary.json` cannot be used.
+        ModelMismatchError: `stack.canary.json` cannot be used, or its out-of-distribution score cannot.
     """
     addresses = settings.shadow_addresses()
     if not addresses:

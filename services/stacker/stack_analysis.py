@@ -110,7 +110,7 @@ class Stacker:
             return IMAGE_MISSING
 
         def watch(looked_at: NDArray[np.uint8], answers: Sequence[NetworkAnswer]) -> None:
-            seen.append(Seen(looked_at, tuple(answers)))
+            seen.append(Seen(looked_at, tuple(answers), lease.turns))
 
         return look(
             tensor,

@@ -30,6 +30,7 @@ from services.analysis.states import PREPARE, AnalysisState
 from services.stacker.shadow import Shadow, shadow_from
 from services.stacker.stack_analysis import Stacker
 from services.stacker.stacking import Stack
+from services.stacker.turns import pose_of, turned
 from serving.answers import EVERYTHING, NetworkAnswer, NetworkFailure
 from serving.client import RemoteEnsemble
 from serving.model_config import CANARY, STABLE, ModelConfig, write_config
@@ -148,10 +149,10 @@ class World:
         )
         return replace(self, stacker=replace(self.stacker, shadow=shadow))
 
-    def answer(self) -> Result:
+    def answer(self, turns: int | None = None) -> Result:
         """What one analysis through the stacker is answered."""
         record, analysis_id = self.stacker.record, uuid.uuid4()
-        record.accept(Submission(analysis_id, upload_digest=b"photo"))
+        record.accept(Submission(analysis_id, upload_digest=b"photo", turns=turns))
         self.stacker.blobs.put_tensor(analysis_id, self.pixels)
         lease = record.claim(analysis_id, PREPARE, lease_s=20, max_deliveries=3)
         assert isinstance(lease, Lease)
@@ -230,6 +231,60 @@ def test_the_canary_s_own_stack_says_what_its_logits_mean(world: World, canary: 
     assert world.below("probability_difference", PROBABILITY_DIFFERENCES) == [
         above(would - answered.probability, PROBABILITY_DIFFERENCES)
     ]
+
+
+class Watching(Stable):
+    """Networks that keep what they are shown, and give embeddings."""
+
+    def __init__(self, embedding: float = 0.0) -> None:
+        self.shown: list[tuple[NDArray[np.uint8], dict[str, int]]] = []
+        self._embedding = embedding
+
+    def ask_all(
+        self, tensor: NDArray[np.uint8], deadline_s: float, shown: Mapping[str, int] = EVERYTHING
+    ) -> tuple[NetworkAnswer | NetworkFailure, ...]:
+        self.shown.append((tensor, dict(shown)))
+        embedding = np.full((1, 1), self._embedding, np.float32)
+        return tuple(replace(answer, embedding=embedding) for answer in super().ask_all(tensor, deadline_s, shown))
+
+
+def looking(turns: int, **said: object) -> Stack:
+    return Stack.model_validate({**stacking().model_dump(), "test_time_augmentation": turns, **said})
+
+
+@pytest.mark.parametrize(("before", "now"), [(1, 4), (4, 1)])
+def test_canaries_look_as_often_as_their_own_stack_says(world: World, before: int, now: int) -> None:
+    stable, canaries = Watching(), Watching()
+    world = replace(world, stacker=replace(world.stacker, networks=stable, stack=looking(before)))
+    world.shown_by(canaries, fitted=looking(now)).answer()
+
+    world.until(lambda: world.count("probability_difference_count") == 1)
+    (seen, counts), (posed, _) = canaries.shown[0], stable.shown[0]
+    assert counts == dict.fromkeys(NETWORKS, now)
+    # What they would be shown if they answered.
+    np.testing.assert_array_equal(seen, turned(world.pixels, now, pose_of(world.pixels)))
+    np.testing.assert_array_equal(seen[0], posed[0])
+
+
+def test_canaries_look_as_often_as_the_sender_asked_for(world: World) -> None:
+    canaries = Watching()
+    world.shown_by(canaries, fitted=looking(8)).answer(turns=2)
+
+    world.until(lambda: world.count("probability_difference_count") == 1)
+    assert canaries.shown[0][1] == dict.fromkeys(NETWORKS, 2)
+
+
+def test_what_the_canaries_would_refuse_is_compared_with_no_band(world: World) -> None:
+    strange = {
+        "method": "outlier_exposure", "network": NETWORK, "weights": [1.0], "intercept": 0.0, "threshold": 0.5,
+        "mean": [], "components": [], "deviations": [],
+    }  # fmt: skip
+    world = world.shown_by(Watching(embedding=1.0), fitted=looking(1, out_of_distribution=strange))
+
+    answered = world.answer()
+
+    world.until(lambda: world.count("answers_total", band=answered.band.value, shadow_band="not_a_lesion") == 1)
+    assert world.count("probability_difference_count") == 0
 
 
 def test_a_stack_for_another_version_is_a_failure_of_the_shadow(world: World, canary: RemoteEnsemble) -> None:
