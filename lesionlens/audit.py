@@ -6,13 +6,9 @@ import datetime as dt
 import json
 
 import click
-from sqlalchemy.exc import ProgrammingError
 
-from lesionlens.keys import database_url
+from lesionlens.database import opened_database
 from services.analysis.audit import AuditEvent, AuditLog
-from services.analysis.database import make_engine
-from services.analysis.errors import LesionLensError
-from services.analysis.settings import load_settings
 
 
 @click.command("audit")
@@ -21,17 +17,11 @@ from services.analysis.settings import load_settings
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def audit_command(since: dt.datetime | None, limit: int, *, as_json: bool) -> None:
     """Read the audit log: when, who (an API key's id, or `anonymous`), what, of which analysis, with what outcome."""
-    try:
-        engine = make_engine(database_url(load_settings()), pool_size=1)
-        moment = None if since is None else since.replace(tzinfo=dt.UTC)
+    moment = None if since is None else since.replace(tzinfo=dt.UTC)
+    with opened_database() as (engine, _):
         for event in AuditLog(engine).events(moment, limit):
             told = _told(event)
             click.echo(json.dumps(told) if as_json else "  ".join(value or "-" for value in told.values()))
-        engine.dispose()
-    except LesionLensError as error:
-        raise click.ClickException(f"{error.detail} {error.advice}") from error
-    except ProgrammingError as error:
-        raise click.ClickException("The database has an older schema: run `python -m lesionlens.migrate`.") from error
 
 
 def _told(event: AuditEvent) -> dict[str, str | None]:

@@ -31,9 +31,10 @@ from psycopg2.errors import QueryCanceled  # type: ignore[import-untyped]
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
+from lesionlens.refusals import refusals
 from services.analysis.blobs import BlobStore, S3Access
 from services.analysis.database import database_errors, make_engine
-from services.analysis.errors import BlobStoreUnavailableError, LesionLensError
+from services.analysis.errors import BlobStoreUnavailableError
 from services.analysis.migrations import migrate
 from services.analysis.record import Upkeep
 from services.analysis.settings import Settings, load_settings
@@ -335,15 +336,11 @@ def _service() -> Iterator[tuple[Engine, BlobStore, Settings]]:
     from services.gateway.parts import blob_store_url
 
     try:
-        settings = load_settings()
-        with embedded_database(settings) as url:
-            engine = make_engine(url, pool_size=2)
-            try:
-                yield engine, BlobStore(blob_store_url(settings), s3=S3Access.of(settings)), settings
-            finally:
-                engine.dispose()
-    except LesionLensError as error:
-        raise click.ClickException(f"{error.detail} {error.advice}") from error
+        with refusals(), ExitStack() as closing:
+            settings = load_settings()
+            engine = make_engine(closing.enter_context(embedded_database(settings)), pool_size=2)
+            closing.callback(engine.dispose)
+            yield engine, BlobStore(blob_store_url(settings), s3=S3Access.of(settings)), settings
     except (DBAPIError, psycopg2.Error) as error:  # COPY goes past SQLAlchemy, and so do its errors
         reason = error.orig if isinstance(error, DBAPIError) else error
         raise click.ClickException(f"The database refused: {type(reason).__name__}.") from error

@@ -156,13 +156,13 @@ def _report(outcomes: Iterable[Classified], length: int, csv_path: Path | None, 
 @contextmanager
 def _pipeline(models_dir: Path | None, turns: int | None) -> Iterator[Pipeline]:
     from lesionlens.classify import Pipeline
-    from services.analysis.errors import LesionLensError
+    from lesionlens.refusals import refusals
     from services.analysis.settings import load_settings
     from services.stacker.out_of_distribution import familiarity_from
     from services.stacker.stacking import load_stack
     from serving.in_process import LocalEnsemble
 
-    try:
+    with refusals():
         settings = load_settings()
         folder = models_dir or settings.models_dir
         stack = load_stack(folder / "stack.json")
@@ -170,8 +170,6 @@ def _pipeline(models_dir: Path | None, turns: int | None) -> Iterator[Pipeline]:
         calibrated = settings.calibrated_folder()
         with LocalEnsemble(folder, stack.versions, settings.precision, calibrated) as networks:
             yield Pipeline(networks, stack, familiarity, turns)
-    except LesionLensError as error:
-        raise click.ClickException(f"{error.detail} {error.advice}") from error
 
 
 def _with_progress(outcomes: Iterable[Classified], length: int) -> Iterator[Classified]:

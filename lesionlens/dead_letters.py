@@ -9,13 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from sqlalchemy.exc import ProgrammingError
 
-from lesionlens.keys import database_url
-from services.analysis.database import make_engine
+from lesionlens.database import opened_database
 from services.analysis.dead_letters import DeadLetter, DeadLetters, Retry
-from services.analysis.errors import LesionLensError
-from services.analysis.settings import Settings, load_settings
+from services.analysis.settings import Settings
 from services.analysis.telemetry import log_id
 
 _SENTENCES = {
@@ -71,17 +68,8 @@ def retry(dead_letter_ids: tuple[uuid.UUID, ...], *, every: bool, as_json: bool)
 
 @contextmanager
 def _dead_letters() -> Iterator[tuple[DeadLetters, Settings]]:
-    try:
-        settings = load_settings()
-        engine = make_engine(database_url(settings), pool_size=1)
-        try:
-            yield DeadLetters(engine), settings
-        finally:
-            engine.dispose()
-    except LesionLensError as error:
-        raise click.ClickException(f"{error.detail} {error.advice}") from error
-    except ProgrammingError as error:
-        raise click.ClickException("The database has an older schema: run `python -m lesionlens.migrate`.") from error
+    with opened_database() as (engine, settings):
+        yield DeadLetters(engine), settings
 
 
 def _told(letter: DeadLetter) -> dict[str, str | int | bool | None]:

@@ -11,15 +11,12 @@ import re
 from pathlib import Path
 
 import click
-from sqlalchemy.exc import ProgrammingError
 
-from lesionlens.keys import database_url
+from lesionlens.database import opened_database
 from services.analysis.blobs import BlobStore, S3Access
-from services.analysis.database import make_engine
-from services.analysis.errors import BlobMissingError, BlobUnreadableError, LesionLensError
+from services.analysis.errors import BlobMissingError, BlobUnreadableError
 from services.analysis.record import FeedbackRecord
 from services.analysis.sealing import sealing_from
-from services.analysis.settings import load_settings
 
 #: What `lesionlens train --data FOLDER` looks for; it passes over the last column.
 TABLE = "metadata.csv"
@@ -43,17 +40,9 @@ def feedback_command(folder: Path) -> None:
     from services.gateway.parts import blob_store_url
 
     try:
-        settings = load_settings()
-        engine = make_engine(database_url(settings), pool_size=1)
-        try:
+        with opened_database() as (engine, settings):
             blobs = BlobStore(blob_store_url(settings), sealing_from(settings.blob_keys), S3Access.of(settings))
             count = write_feedback(FeedbackRecord(engine), blobs, folder)
-        finally:
-            engine.dispose()
-    except LesionLensError as error:
-        raise click.ClickException(f"{error.detail} {error.advice}") from error
-    except ProgrammingError as error:
-        raise click.ClickException("The database has an older schema: run `python -m lesionlens.migrate`.") from error
     except OSError as error:
         raise click.ClickException(f"{folder}: {error.strerror}.") from error
     click.echo(f"{count} photographs with consent", err=True)

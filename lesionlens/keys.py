@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from sqlalchemy.exc import ProgrammingError
 
-from services.analysis.database import make_engine
-from services.analysis.errors import LesionLensError
+from lesionlens.database import opened_database
 from services.analysis.keys import ApiKey, KeyRing, Scope
-from services.analysis.settings import Settings, load_settings
 
 
 @click.group("keys")
@@ -74,28 +71,8 @@ def revoke(key_id: uuid.UUID) -> None:
 
 @contextmanager
 def _key_ring() -> Iterator[KeyRing]:
-    try:
-        engine = make_engine(database_url(load_settings()), pool_size=1)
-        try:
-            yield KeyRing(engine)
-        finally:
-            engine.dispose()
-    except LesionLensError as error:
-        raise click.ClickException(f"{error.detail} {error.advice}") from error
-    except ProgrammingError as error:
-        raise click.ClickException("The database has an older schema: run `python -m lesionlens.migrate`.") from error
-
-
-def database_url(settings: Settings) -> str:
-    """The setting, or where `make run` has its database."""
-    if settings.database_url:
-        return settings.database_url
-    folder = settings.data_dir.resolve()
-    if not (folder / "postgres" / "PG_VERSION").exists():
-        raise click.ClickException("Set DATABASE_URL; or have `make run` running, and call this in the same folder.")
-    from lesionlens.supervisor.postgres import EmbeddedPostgres
-
-    return EmbeddedPostgres(folder / "postgres", folder / "run").url
+    with opened_database() as (engine, _):
+        yield KeyRing(engine)
 
 
 def _told(key: ApiKey) -> dict[str, str | int | None]:

@@ -8,6 +8,7 @@ import structlog
 from alembic.util.exc import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
+from lesionlens.refusals import advice
 from services.analysis.database import database_errors, make_engine
 from services.analysis.errors import LesionLensError, SettingsError
 from services.analysis.migrations import migrate
@@ -28,7 +29,7 @@ def main() -> int:
             migrate(engine)
         engine.dispose()
     except LesionLensError as error:
-        log.critical("not migrated", why=error.detail, advice=error.advice)
+        log.critical("not migrated", why=error.detail, advice=advice(error))
         return 1
     except CommandError as error:
         # The database's revision is none of ours: a newer release has been here.

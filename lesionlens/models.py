@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from lesionlens.promotion import Shelf, Version
+from lesionlens.refusals import sentence
 from services.analysis.errors import LesionLensError
 from services.analysis.results import NETWORKS
 from services.analysis.settings import load_settings
@@ -115,4 +116,4 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except LesionLensError as error:
-        raise click.ClickException(f"{error.detail}. Nothing was changed.") from error
+        raise click.ClickException(f"{sentence(error.detail)} Nothing was changed.") from error

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from services.analysis.errors import LesionLensError
+from lesionlens.refusals import refusals
 from services.analysis.results import NETWORKS
 from training.corpus import open_corpus
 from training.pipeline import measure_parts, measure_release, release, train_networks
@@ -36,15 +34,6 @@ _models = click.option("--models", default=_MODELS, type=_folder, help="SavedMod
 def _verbosity() -> int:
     """Keras' progress bar for a terminal, no lines of thousands of steps for a file."""
     return 1 if sys.stdout.isatty() else 0
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Tell an expected failure in a sentence."""
-    try:
-        yield
-    except LesionLensError as error:
-        raise click.ClickException(f"{error.detail}. {error.advice}") from error
 
 
 @click.command()
@@ -93,7 +82,7 @@ def train(
         recipes = [dataclasses.replace(r, minutes=None, epochs=epochs) for r in recipes]
     elif minutes is not None:
         recipes = [dataclasses.replace(r, minutes=minutes) for r in recipes]
-    with _told():
+    with refusals():
         train_networks(data, runs, recipes, weights=weights, published=published, cache=cache, verbose=_verbosity())
 
 
@@ -121,7 +110,7 @@ def ablate(
 ) -> None:
     """Measure what each part of a recipe is worth, by training without it; an interrupted one resumes."""
     (recipe,) = read_recipes(recipe_file)
-    with _told():
+    with refusals():
         measure_parts(data, runs, recipe, report=report, weights=weights, cache=cache)
 
 
@@ -187,7 +176,7 @@ def export(
 ) -> None:
     """Write trained networks as SavedModels, and fit the stack over them."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with _told():
+    with refusals():
         release(
             data,
             runs,
@@ -219,7 +208,7 @@ def export(
 @click.option("--into-stack", is_flag=True, help="Also write the main numbers into stack.json.")
 def evaluate(*, data: Path, cache: Path | None, models: Path, side: str, report: Path, into_stack: bool) -> None:
     """Measure the exported networks and their stack on one side of the split."""
-    with _told():
+    with refusals():
         measure_release(data, models, side=side, report=report, cache=cache, into_stack=into_stack)
 
 
@@ -239,7 +228,7 @@ def calibrate(
     from training.calibration import lines
 
     folder = models if publish else into or load_settings().calibrated_folder()
-    with _told():
+    with refusals():
         report = measure_precisions(open_corpus(data, cache), models, folder, images=images, log=click.echo)
     for line in lines(report):
         click.echo(line)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from lesionlens.refusals import told
 from lesionlens.supervisor.bring_up import Supervisor
 from lesionlens.supervisor.console import Console
 from lesionlens.supervisor.folder_lock import FolderInUseError, FolderLock
@@ -31,7 +32,7 @@ def run_command() -> None:
     try:
         settings = load_settings()
     except LesionLensError as error:
-        _refuse(f"{error.detail}. {error.advice}")
+        _refuse(told(error))
     folder = settings.data_dir.resolve()
     _check_models(settings)
     try:
