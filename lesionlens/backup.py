@@ -31,6 +31,7 @@ from psycopg2.errors import QueryCanceled  # type: ignore[import-untyped]
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
+from lesionlens.database import refuse_no_database
 from lesionlens.refusals import refusals
 from services.analysis.blobs import BlobStore, S3Access
 from services.analysis.database import database_errors, make_engine
@@ -66,7 +67,7 @@ def backup_command(file: Path) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def restore_command(file: Path) -> None:
     """Bring FILE back into an empty database and an empty image store; where there is anything, nothing is done."""
-    with _service() as (engine, blobs, _), file.open("rb") as stream:
+    with _service(may_make_database=True) as (engine, blobs, _), file.open("rb") as stream:
         read = read_backup(engine, blobs, stream)
     click.echo(f"{file}: {_words(read)} are back")
 
@@ -332,13 +333,14 @@ def _words(counted: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _service() -> Iterator[tuple[Engine, BlobStore, Settings]]:
+def _service(*, may_make_database: bool = False) -> Iterator[tuple[Engine, BlobStore, Settings]]:
     from services.gateway.parts import blob_store_url
 
     try:
         with refusals(), ExitStack() as closing:
             settings = load_settings()
-            engine = make_engine(closing.enter_context(embedded_database(settings)), pool_size=2)
+            url = closing.enter_context(embedded_database(settings, may_make=may_make_database))
+            engine = make_engine(url, pool_size=2)
             closing.callback(engine.dispose)
             yield engine, BlobStore(blob_store_url(settings), s3=S3Access.of(settings)), settings
     except (DBAPIError, psycopg2.Error) as error:  # COPY goes past SQLAlchemy, and so do its errors
@@ -347,8 +349,11 @@ def _service() -> Iterator[tuple[Engine, BlobStore, Settings]]:
 
 
 @contextmanager
-def embedded_database(settings: Settings) -> Iterator[str]:
-    """The URL of the setting, or of the embedded database, which is started for this when `make run` does not run."""
+def embedded_database(settings: Settings, *, may_make: bool = False) -> Iterator[str]:
+    """The URL of the setting, or of the embedded database, which is started for this when `make run` does not run.
+
+    `may_make`: where there is none, an empty one is made; otherwise the command ends.
+    """
     if settings.database_url:
         yield settings.database_url
         return
@@ -356,6 +361,8 @@ def embedded_database(settings: Settings) -> Iterator[str]:
     from lesionlens.supervisor.postgres import EmbeddedPostgres, PostgresError
 
     folder = settings.data_dir.resolve()
+    if not may_make:
+        refuse_no_database(folder)
     (folder / "run").mkdir(parents=True, exist_ok=True)
     postgres = EmbeddedPostgres(folder / "postgres", folder / "run")
     if postgres.answers():

@@ -182,6 +182,17 @@ def test_the_backup_of_a_newer_version_is_refused(empty_engine: Engine, elsewher
         read_backup(empty_engine, elsewhere, file)
 
 
+def test_where_there_is_no_database_a_backup_makes_none_and_says_where_it_looked(volume: Path) -> None:
+    data = volume / "data"
+    done = CliRunner().invoke(
+        backup_command, [str(volume / "monday.tar")], env={"DATABASE_URL": "", "DATA_DIR": str(data)}
+    )
+
+    assert done.exit_code == 1
+    assert f"There is no database in {data}. Set DATABASE_URL" in done.output
+    assert not list(volume.iterdir())
+
+
 @pytest.fixture
 def service(engine: Engine, blobs: BlobStore, postgres_url: str, tmp_path: Path) -> dict[str, str]:
     """Settings of a service that holds nothing."""
