@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,7 +76,7 @@ def make_plan(settings: Settings, data_folder: Path, environ: Mapping[str, str])
         "PORT": str(settings.port),
         "DATA_DIR": str(data_folder),
         "MODELS_DIR": str(models_folder(settings, environ)),
-        "BLOB_STORE_URL": settings.blob_store_url or (data_folder / "blobs").as_uri(),
+        "BLOB_STORE_URL": settings.blob_store_url or _private_folder(data_folder / "blobs").as_uri(),
         "DATABASE_URL": settings.database_url,
         "REDIS_URL": settings.redis_url,
         "PRECISION": settings.precision,
@@ -183,6 +184,15 @@ def _empty_folder(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     for file in folder.iterdir():
         file.unlink()
+    return folder
+
+
+def _private_folder(folder: Path) -> Path:
+    """For this account alone: earlier releases let every other one list the photographs and read them."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # Elsewhere its owner decides (a link to another account's folder), or the file system, which may know no modes.
+    with suppress(PermissionError):
+        folder.chmod(0o700)
     return folder
 
 

@@ -114,7 +114,8 @@ class BlobStore:
         parts = urlsplit(url)
         self._folder = Path(unquote(parts.path)) if parts.scheme == "file" else None
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            # Each photograph's name is its whole id, and that opens and deletes it: nobody else may list them.
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._store: ObjectStore = (s3 or S3Access()).open(url) if parts.scheme == "s3" else from_url(url)
         self._sealing = sealing or Sealing()
 

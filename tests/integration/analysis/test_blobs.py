@@ -25,6 +25,21 @@ def test_pixels_come_back_losslessly(blobs: BlobStore) -> None:
     assert np.array_equal(blobs.get_tensor(analysis_id), tensor)
 
 
+def test_nobody_else_on_the_machine_may_list_or_read_photographs(blobs: BlobStore, tmp_path: Path) -> None:
+    blobs.put_upload(uuid.uuid4(), b"photograph")
+
+    assert (tmp_path / "a folder" / "blobs").stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_that_is_there_already_keeps_the_mode_its_operator_gave_it(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume").chmod(0o750)
+
+    BlobStore((tmp_path / "volume").as_uri())
+
+    assert (tmp_path / "volume").stat().st_mode & 0o777 == 0o750
+
+
 def test_deletion_is_complete_and_may_be_repeated(blobs: BlobStore, tmp_path: Path) -> None:
     analysis_id = uuid.uuid4()
     blobs.put_upload(analysis_id, b"photograph")

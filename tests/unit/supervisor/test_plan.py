@@ -66,6 +66,16 @@ def test_the_key_that_signs_forms_outlives_a_restart_and_is_nobody_elses(tmp_pat
     assert (tmp_path / "secret_key").stat().st_mode & 0o077 == 0
 
 
+def test_photographs_are_for_this_account_alone_and_those_of_an_earlier_release_become_so(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "blobs").mkdir(mode=0o755)
+
+    plan(tmp_path)
+
+    assert (tmp_path / "blobs").stat().st_mode & 0o077 == 0
+    assert tmp_path.stat().st_mode & 0o777 == 0o755, "PostgreSQL's account passes through when root runs it"
+
+
 def test_passwords_stand_in_no_command_line(tmp_path: Path) -> None:
     made = plan(tmp_path)
     password = made.gateway.environment["REDIS_URL"].split(":")[2].split("@")[0]
