@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import click
 
 if TYPE_CHECKING:
     from lesionlens.classify import Pipeline
     from lesionlens.outcomes import Classified
+
+#: A file's name need not be UTF-8: it is written byte for byte as it is, and so leads back to the file.
+_NAMES_AS_THEY_ARE = "surrogateescape"
 
 #: Exit status when not one of the files was an image that could be read.
 NOTHING_READ = 1
@@ -93,6 +97,7 @@ def classify(
     """Classify image files and folders in this process, with a row for every file."""
     from lesionlens.outcomes import image_files
 
+    _refuse_unwritable(csv_path)
     files = list(image_files(paths))
     with _pipeline(models_dir, int(turns) if turns else None) as pipeline:
         _report((pipeline.classify(file, force=force) for file in files), len(files), csv_path, as_json=as_json)
@@ -131,6 +136,7 @@ def submit(
     from lesionlens.outcomes import image_files
     from lesionlens.submit import Errand
 
+    _refuse_unwritable(csv_path)
     try:
         client = Client(url, api_key)
     except ValueError as error:
@@ -186,16 +192,34 @@ def _write(outcomes: Iterable[Classified], csv_path: Path | None, *, as_json: bo
     with ExitStack() as files:
         writers: list[Callable[[Classified], Any]] = []
         if csv_path is not None:
-            writers.append(_table(files.enter_context(csv_path.open("w", newline="", encoding="utf-8"))))
+            writers.append(_table(files.enter_context(_opened(csv_path, "w"))))
         if as_json:
             writers.append(_json_lines)
         if not writers:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors=_NAMES_AS_THEY_ARE)
             writers.append(_table(sys.stdout))
         for outcome in outcomes:
             readable = readable or outcome.readable
             for write in writers:
                 write(outcome)
     return readable
+
+
+def _refuse_unwritable(csv_path: Path | None) -> None:
+    """Before the networks are loaded or a photograph is sent; what stands in the file stays until there are rows."""
+    if csv_path is not None:
+        _opened(csv_path, "a").close()
+
+
+def _opened(csv_path: Path, mode: Literal["a", "w"]) -> IO[str]:
+    try:
+        return csv_path.open(mode, newline="", encoding="utf-8", errors=_NAMES_AS_THEY_ARE)
+    except OSError as error:
+        raise click.ClickException(
+            f"{csv_path} cannot be written: {error.strerror}. Name a file in a folder that exists and that you may"
+            " write to."
+        ) from error
 
 
 def _table(stream: IO[str]) -> Callable[[Classified], Any]:
