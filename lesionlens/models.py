@@ -117,3 +117,8 @@ def _refusals() -> Iterator[None]:
         yield
     except LesionLensError as error:
         raise click.ClickException(f"{sentence(error.detail)} Nothing was changed.") from error
+    except OSError as error:
+        raise click.ClickException(
+            f"{error.filename or 'The disk'}: {error.strerror}. Not all was written; when that is put right, the same"
+            " command finishes it."
+        ) from error

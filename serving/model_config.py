@@ -96,9 +96,18 @@ def write_config(folder: Path, config: ModelConfig) -> None:
             f'    version_labels {{ key: "{label}" value: {version} }}' for label, version in config.labels.items()
         ),
     )
-    descriptor, made = tempfile.mkstemp(dir=folder, prefix=f".{config.name}.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    # mkstemp's own would be for the owner alone, and the server is somebody else.
-    Path(made).chmod(0o644)
-    Path(made).replace(config_file(folder, config.name))
+    replace_file(config_file(folder, config.name), text.encode())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write all of a file or nothing: where that fails, or is interrupted, what was there stays."""
+    descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        # mkstemp's own would be for the owner alone, and the server is somebody else.
+        Path(made).chmod(0o644)
+        Path(made).replace(path)
+    except BaseException:
+        Path(made).unlink(missing_ok=True)
+        raise

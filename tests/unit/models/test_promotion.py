@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -207,6 +209,92 @@ def test_what_cannot_be_is_said(shelves: Shelves, said: list[str], why: str) -> 
     assert done.exit_code != 0
     assert why in done.output
     assert shelves.everything() == before
+
+
+STEPS = [["promote", *words(CHANGED)], ["rollback", *CHANGED]]
+
+
+@pytest.fixture(params=STEPS, ids=["promote", "rollback"])
+def step(request: pytest.FixtureRequest, shelves: Shelves) -> list[str]:
+    """A step that changes what answers, and everything that it stands on."""
+    shelves.new_stack(CHANGED)
+    assert shelves.say("promote", "--to", "canary", *words(CHANGED)).exit_code == 0
+    said: list[str] = request.param
+    if said[0] == "rollback":
+        assert shelves.say("promote", *words(CHANGED)).exit_code == 0
+    return said
+
+
+def interrupted(after: int, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] = OSError) -> None:
+    """Lets so many files take their place, and stops the next one."""
+    replace, left = Path.replace, iter(range(after))
+
+    def once_more(path: Path, target: Path) -> Path:
+        if next(left, None) is None:
+            raise error(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", once_more)
+
+
+#: Two stacks and the labels of two networks.
+FILES_MOVED = 4
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("after", range(FILES_MOVED))
+def test_a_step_that_was_interrupted_is_finished_by_the_same_command(
+    shelves: Shelves, step: list[str], after: int, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        interrupted(after, patched, error)
+        done = shelves.say(*step)
+
+    assert done.exit_code == 1
+    assert "Nothing was changed" not in done.output
+    if error is OSError:
+        assert "No space left on device. Not all was written; when that is put right, the same command" in done.output
+    for entry in json.loads((shelves.models / "stack.json").read_text())["networks"]:
+        assert entry["version"] in shelves.loaded(entry["name"]), "what a restarted stacker asks for"
+    assert not [*shelves.models.glob(".*"), *shelves.configs.glob(".*")], "no half file is left"
+
+    assert shelves.say(*step).exit_code == 0
+    again = shelves.everything()
+    there_and_back = STEPS if step[0] == "rollback" else STEPS[::-1]
+    for other in there_and_back:
+        assert shelves.say(*other).exit_code == 0
+    assert shelves.everything() == again, "all labels and stacks are where they belong"
+
+
+@pytest.mark.parametrize("after", [2, 3])
+def test_a_step_that_was_interrupted_comes_before_any_other(
+    shelves: Shelves, step: list[str], after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        interrupted(after, patched)
+        shelves.say(*step)
+    before = shelves.everything()
+
+    for other in [*STEPS, ["promote", "--to", "canary", "mobilenet", "2"]]:
+        if other != step:
+            refused = shelves.say(*other)
+            assert f"an earlier step was interrupted; finish it first: lesionlens models {step[0]}" in refused.output
+            assert shelves.everything() == before
+
+
+def test_the_command_that_is_named_finishes_an_interrupted_step(
+    shelves: Shelves, step: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        interrupted(FILES_MOVED - 1, patched)
+        shelves.say(*step)
+
+    named = shelves.say("promote", "--to", "canary", "mobilenet", "2").output
+    finishing = named.partition("lesionlens models ")[2].partition(".")[0].split()
+
+    assert len(finishing) < len(step), "only one of two networks is left"
+    assert shelves.say(*finishing).exit_code == 0
+    assert {shelves.labels(name)["stable"] for name in CHANGED} == {2 if step[0] == "promote" else 1}
 
 
 def test_a_canary_is_the_file_that_its_stack_was_fitted_with(shelves: Shelves) -> None:
