@@ -35,12 +35,12 @@ class ImageEmptyError(LesionLensError):
 
 
 class UploadTimeoutError(LesionLensError):
-    """The body did not arrive in the time that one request may take."""
+    """The body did not arrive within two minutes, nor kept coming at 1 Mbit/s after them."""
 
     status = 408
     problem = "upload-timeout"
     title = "The upload took too long"
-    advice = "Send the photograph again over a faster connection, or a smaller one."
+    advice = "Send it again over a faster connection, or less at once: a smaller photograph, a batch in parts."
 
 
 class ApiKeyMissingError(LesionLensError):

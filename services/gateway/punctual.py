@@ -14,16 +14,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from services.gateway.pace import seconds_for
+
 #: Seconds a request's head may take, from when its connection is given a thread: it fits into a few packets.
 HEAD_S = 20.0
-#: Seconds its body may take after that: what an upload may (`api/requests.py`).
-BODY_S = 120.0
-#: Seconds the answer, too, must have been taken within: a batch of 100 photographs is read, checked and answered.
-WHOLE_S = 600.0
+#: Seconds after the body's (`pace.py`) within which the answer must have been taken: a batch of 100 photographs is
+#: checked and answered.
+ANSWER_S = 460.0
 #: Seconds between two looks.
 LOOK_S = 1.0
 
@@ -32,7 +34,8 @@ LOOK_S = 1.0
 class _Sender:
     connection: socket.socket
     read_by: float
-    over_by: float
+    body_began: float = 0.0
+    received_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -45,15 +48,22 @@ class Clock:
 
     def begin(self, connection: socket.socket) -> None:
         """A request is about to be read: first its head."""
-        now = self.now()
         with self._lock:
-            self._senders[id(connection)] = _Sender(connection, now + HEAD_S, now + WHOLE_S)
+            self._senders[id(connection)] = _Sender(connection, self.now() + HEAD_S)
 
     def head_is_there(self, connection: socket.socket) -> None:
         """Now its body."""
         with self._lock:
             if sender := self._senders.get(id(connection)):
-                sender.read_by = self.now() + BODY_S
+                sender.body_began = self.now()
+                sender.read_by = sender.body_began + seconds_for(0)
+
+    def has_come(self, connection: socket.socket, count: int) -> None:
+        """So many bytes more of its body."""
+        with self._lock:
+            if sender := self._senders.get(id(connection)):
+                sender.received_bytes += count
+                sender.read_by = sender.body_began + seconds_for(sender.received_bytes)
 
     def end(self, connection: socket.socket) -> None:
         """The request was answered, or given up."""
@@ -68,14 +78,29 @@ class Clock:
             for sender in self._senders.values():
                 if now > sender.read_by:
                     # Again at each look: what arrives in between may still be read, a byte at a time.
+                    over = now > sender.read_by + ANSWER_S
                     with contextlib.suppress(OSError):
-                        sender.connection.shutdown(socket.SHUT_RDWR if now > sender.over_by else socket.SHUT_RD)
+                        sender.connection.shutdown(socket.SHUT_RDWR if over else socket.SHUT_RD)
 
     def run(self) -> None:
         """Looks for ever."""
         while True:
             time.sleep(LOOK_S)
             self.look()
+
+
+class _Counted:
+    """What gunicorn reads a body from, each piece told to the clock."""
+
+    def __init__(self, reader: Any, has_come: Callable[[int], None]) -> None:
+        self._reader = reader
+        self._has_come = has_come
+
+    def read(self, size: int) -> bytes:
+        """Reads on."""
+        piece: bytes = self._reader.read(size)
+        self._has_come(len(piece))
+        return piece
 
 
 class PunctualWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
@@ -99,4 +124,5 @@ class PunctualWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no type
     def handle_request(self, req: Any, conn: Any) -> Any:
         """A request whose head is there."""
         self.clock.head_is_there(conn.sock)
+        req.body.reader = _Counted(req.body.reader, partial(self.clock.has_come, conn.sock))
         return super().handle_request(req, conn)

@@ -84,7 +84,8 @@ def upload_batch() -> Response:
     """Analyse many photographs
 
     A file that cannot be used becomes a rejected item with its reason; the others go on. Positions follow the order of
-    the parts, or of the archive. File names are told back once and not kept.
+    the parts, or of the archive. File names are told back once and not kept. A body may take two minutes, and longer
+    as long as it keeps coming at 1 Mbit/s.
 
     For the limit by the minute a batch counts as its photographs. One that is larger than the limit takes all of a
     minute; one that finds too little left is refused as a whole (429) and takes nothing of it but one.

@@ -22,6 +22,7 @@ from services.gateway.errors import (
     MalformedRequestError,
     UploadTooLargeError,
 )
+from services.gateway.pace import seconds_for
 from services.gateway.parts import Gateway
 from services.gateway.uploads import UploadOptions, counted_if_refused
 
@@ -30,9 +31,6 @@ MULTIPART_OVERHEAD_BYTES = 65_536
 
 #: Characters of an Idempotency-Key: a UUID has 36, the draft's examples fewer; longer ones are somebody's mistake.
 MAX_IDEMPOTENCY_KEY_CHARS = 255
-
-#: Seconds one upload may take: 15 MB at 1 Mbit/s. The server gives up a silent client earlier (`gunicorn.py`).
-MAX_UPLOAD_S = 120.0
 
 #: Bytes and seconds that are read from an upload that is refused for its size. A client that writes its whole body
 #: before it listens would otherwise see a broken connection instead of the answer.
@@ -101,7 +99,7 @@ def _uuid(text: str) -> uuid.UUID | None:
 
 def limit_body(request: Request, max_bytes: int) -> None:
     """Refuses a larger body before its form is read."""
-    request.environ["wsgi.input"] = _BodyInTime(request.environ["wsgi.input"], MAX_UPLOAD_S)
+    request.environ["wsgi.input"] = _BodyInTime(request.environ["wsgi.input"])
     request.max_content_length = max_bytes
     if request.content_length is not None and request.content_length > max_bytes:
         _drain(request)
@@ -123,17 +121,20 @@ def refuse_when_full(request: Request, parts: Gateway) -> None:
 
 
 class _BodyInTime:
-    """A request's body that must be there before a time: each thread that waits for one serves nobody else."""
+    """A request's body that must keep its pace: each thread that waits for one serves nobody else."""
 
-    def __init__(self, stream: IO[bytes], seconds: float) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._end = time.monotonic() + seconds
+        self._began = time.monotonic()
+        self._received_bytes = 0
 
     def read(self, size: int = -1) -> bytes:
         """Reads on; the web framework takes the error for a client that has gone."""
-        if time.monotonic() > self._end:
+        if time.monotonic() > self._began + seconds_for(self._received_bytes):
             raise TimeoutError
-        return self._stream.read(size)
+        piece = self._stream.read(size)
+        self._received_bytes += len(piece)
+        return piece
 
 
 def _drain(request: Request) -> None:

@@ -35,9 +35,9 @@ SILENCE_S = 2
 HEAD_S = 6
 BODY_S = 8
 CONFIGURATION = f"""
-from services.gateway import gunicorn, punctual
+from services.gateway import gunicorn, pace, punctual
 gunicorn.CLIENT_SILENCE_S = {SILENCE_S}
-punctual.HEAD_S, punctual.BODY_S = {HEAD_S}, {BODY_S}
+punctual.HEAD_S, pace.BODY_S = {HEAD_S}, {BODY_S}
 from services.gateway.gunicorn import *
 """
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 import tenacity
+from gunicorn.http.body import Body, LengthReader
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.gthread import ThreadWorker
 
-from services.gateway import gunicorn, punctual
+from services.gateway import gunicorn, pace, punctual
 from services.gateway.api import requests as reading
 from tests.integration.gateway.test_server import call, port, server  # noqa: F401 - fixtures
 
@@ -88,7 +92,7 @@ def test_the_clock_ends_what_is_late_and_nothing_else():
         clock.begin(ours)
         now[0] = punctual.HEAD_S - 1
         clock.head_is_there(ours)
-        now[0] += punctual.BODY_S - 1
+        now[0] += pace.BODY_S - 1
         clock.look()
         theirs.sendall(b"in time")
         assert ours.recv(16) == b"in time"
@@ -97,7 +101,7 @@ def test_the_clock_ends_what_is_late_and_nothing_else():
         assert ours.recv(16) == b"", "its reader is told that it has gone"
         ours.sendall(b"an answer")
         assert theirs.recv(16) == b"an answer"
-        now[0] = punctual.WHOLE_S + 1
+        now[0] += punctual.ANSWER_S
         clock.look()
         assert theirs.recv(16) == b"", "nor may the answer be taken byte by byte"
 
@@ -109,18 +113,83 @@ def test_the_clock_leaves_alone_who_has_been_answered():
     with ours, theirs:
         clock.begin(ours)
         clock.end(ours)
-        now[0] = punctual.WHOLE_S + 1
+        now[0] = punctual.HEAD_S + punctual.ANSWER_S + 1
         clock.look()
         theirs.sendall(b"the next one")
         assert ours.recv(16) == b"the next one"
 
 
+def test_the_largest_batch_may_come_at_one_megabit_a_second(monkeypatch, settings):
+    now = [0.0]
+    monkeypatch.setattr(reading.time, "monotonic", lambda: now[0])
+    piece = b"x" * 65_536
+
+    class OneMegabitASecond:
+        def read(self, size):
+            now[0] += len(piece) * 8 / 1e6
+            return piece
+
+    clock = punctual.Clock(now=lambda: now[0])
+    body = reading._BodyInTime(OneMegabitASecond())
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        clock.begin(ours)
+        clock.head_is_there(ours)
+        for _ in range(settings.max_batch_bytes // len(piece)):
+            clock.has_come(ours, len(body.read(65_536)))
+            clock.look()
+        # What it is answered with has its time from there on.
+        now[0] += pace.BODY_S + punctual.ANSWER_S - 1
+        clock.look()
+        ours.sendall(b"202")
+        assert theirs.recv(16) == b"202"
+    assert now[0] > 1_600, "half an hour for 200 MB"
+
+
+def test_who_announces_much_and_sends_little_has_no_longer_than_others():
+    now = [0.0]
+    clock = punctual.Clock(now=lambda: now[0])
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        clock.begin(ours)
+        clock.head_is_there(ours)
+        while now[0] < pace.BODY_S:
+            clock.has_come(ours, 1)
+            now[0] += 10
+        now[0] += 1
+        clock.look()
+        assert ours.recv(16) == b""
+
+
+def test_what_the_server_reads_of_a_body_is_counted(monkeypatch):
+    """Through gunicorn's own readers, by whose pieces the clock goes."""
+    now = [0.0]
+    worker = punctual.PunctualWorker.__new__(punctual.PunctualWorker)
+    worker.clock = punctual.Clock(now=lambda: now[0])
+    monkeypatch.setattr(ThreadWorker, "handle_request", lambda _self, request, _connection: request.body.read(50_000))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(10)
+        theirs.sendall(b"x" * 50_000)
+        worker.clock.begin(ours)
+        request = SimpleNamespace(body=Body(LengthReader(SocketUnreader(ours, 50_000), 200_000_000)))
+        assert worker.handle_request(request, SimpleNamespace(sock=ours)) == b"x" * 50_000
+        now[0] = pace.BODY_S + 0.3  # 50,000 bytes are 0.4 s
+        worker.clock.look()
+        theirs.sendall(b"x" * 1_024)
+        assert request.body.read(1_024) == b"x" * 1_024
+        now[0] += 1
+        worker.clock.look()
+        assert request.body.read(1_024) == b""
+
+
 def test_the_limits_on_slowness_are_set():
     assert punctual.HEAD_S <= 30
-    assert punctual.BODY_S <= 120
+    assert pace.BODY_S <= 120
+    assert punctual.ANSWER_S <= 480
     assert gunicorn.worker_class == "services.gateway.punctual.PunctualWorker"
     assert gunicorn.CLIENT_SILENCE_S <= 15
-    assert reading.MAX_UPLOAD_S <= 120
+    assert pace.BYTES_A_SECOND >= 125_000
     assert (gunicorn.worker_connections, gunicorn.limit_request_line) <= (512, 2_048)
     assert gunicorn.limit_request_fields * gunicorn.limit_request_field_size <= 1 << 20
 
@@ -135,7 +204,7 @@ def test_a_body_that_comes_byte_by_byte_runs_out_of_time(monkeypatch):
             now[0] += 60
             return b"x"
 
-    body = reading._BodyInTime(OneByteAMinute(), reading.MAX_UPLOAD_S)
+    body = reading._BodyInTime(OneByteAMinute())
     assert [body.read(65_536) for _ in range(3)] == [b"x"] * 3
     with pytest.raises(TimeoutError):
         body.read(65_536)
