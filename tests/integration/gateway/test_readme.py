@@ -95,6 +95,13 @@ def test_the_javascript_program(engine, snippet, workers, tmp_path):
         assert run(node(), javascript(snippet("js")), tmp_path).strip() == BLURRED.sentence
 
 
+def test_the_javascript_program_says_what_a_later_look_is_refused_with(app, service, snippet, tmp_path):
+    app.extensions["lesionlens"].drain()  # nobody is made to wait any more
+    service.moments.extend([None, (503, {})])
+    with pytest.raises(AssertionError, match=r"Error: Made up: .* Wait\."):
+        run(node(), javascript(snippet("js")), tmp_path)
+
+
 def test_the_receiver_of_a_webhook(tmp_path):
     (block,) = (block for block in re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
                 if "verify_webhook" in block)  # fmt: skip
