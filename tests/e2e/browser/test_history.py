@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Page, Route, expect
 
 FILL = "entries => localStorage.setItem('lesionlens.spots', JSON.stringify(entries))"
 KEPT = "JSON.parse(localStorage.getItem('lesionlens.spots')).map((entry) => entry.id)"
@@ -37,6 +37,57 @@ def test_what_is_deleted_while_it_is_looked_up_does_not_come_back(open_page):
     page.reload()
     expect(page.locator(".entry")).to_have_count(1)
     assert page.evaluate(KEPT) == [stays["id"]]
+
+
+#: A look at an analysis waits until the test answers it, and the test until there is one.
+ANSWERED_BY_HAND = """
+let ask, asked;
+const next = () => (asked = new Promise((done) => (ask = done)));
+next();
+window.fetch = () => new Promise((resolve) => ask(resolve));
+window.answer = async (body) => {
+  const resolve = await asked;
+  next();
+  resolve(new Response(JSON.stringify(body)));
+};"""
+
+
+def answer(page: Page, **body: object) -> None:
+    page.evaluate("body => window.answer(body)", body)
+
+
+def test_news_of_a_photo_leaves_alone_what_is_being_typed(open_page):
+    page = open_page("/history")
+    at_work, other = entry(), entry(state="failed")
+    page.evaluate(FILL, [at_work, other])
+    page.add_init_script(ANSWERED_BY_HAND)
+    page.reload()
+    for kept in (at_work, other):
+        row = page.locator(f'[data-id="{kept["id"]}"]')
+        row.get_by_text("Name or delete").click()
+        row.get_by_label("Name of the spot").fill("left should")
+    answer(page, state="preparing")
+    page.keyboard.type("e")
+    answer(page, state="done", result={"band": "high", "probability": 0.7, "concerns": []})
+    expect(page.locator(f'[data-id="{at_work["id"]}"] .entry-words')).to_contain_text("High70%")
+    page.keyboard.type("r")
+    names = page.get_by_label("Name of the spot")
+    assert [name.input_value() for name in names.all()] == ["left should", "left shoulder"]
+    expect(page.locator("details.entry-more[open]")).to_have_count(2)
+
+
+def test_news_of_a_photo_is_told_in_an_open_comparison_as_well(open_page):
+    page = open_page("/history")
+    earlier, later = entry(spot="arm", state="failed", at="2026-10-01T08:00:00Z"), entry(spot="arm")
+    page.evaluate(FILL, [later, earlier])
+    page.add_init_script(ANSWERED_BY_HAND)
+    page.reload()
+    page.get_by_role("button", name="Compare over time").click()
+    sides = page.locator(".comparison figcaption")
+    expect(sides.last).to_contain_text("Still working")
+    answer(page, state="done", result={"band": "low", "probability": 0.1, "concerns": []})
+    expect(sides.last).to_contain_text("Low 10%")
+    expect(sides.first).to_contain_text("No answer this time")
 
 
 def test_what_is_gone_says_so_at_once(open_page):

@@ -52,11 +52,7 @@ function row(entry) {
   item.dataset.id = entry.id;
   item.querySelector("a").href = `/analyses/${entry.id}${entry.anyway ? "?anyway=1" : ""}`;
   drawThumb(item.querySelector("canvas"), entry.thumb);
-  const band = item.querySelector(".entry-band");
-  band.textContent = wordsOf(entry);
-  if (entry.band) band.classList.add(`entry-${entry.band}`);
-  const gone = entry.state === "gone" ? ` · ${texts.gone}` : "";
-  item.querySelector(".entry-probability").textContent = (entry.band ? percentage(entry.probability) : "") + (entry.band ? gone : "");
+  tell(item, entry);
   const time = item.querySelector("time");
   time.dateTime = entry.at;
   time.textContent = day(entry.at);
@@ -77,6 +73,25 @@ function row(entry) {
   return item;
 }
 
+function tell(item, entry) {
+  const band = item.querySelector(".entry-band");
+  band.textContent = wordsOf(entry);
+  if (entry.band) band.classList.add(`entry-${entry.band}`);
+  const gone = entry.state === "gone" ? ` · ${texts.gone}` : "";
+  item.querySelector(".entry-probability").textContent = (entry.band ? percentage(entry.probability) : "") + (entry.band ? gone : "");
+}
+
+// What was found out about one entry, in its place: whoever is typing, comparing or about to press a button goes on.
+function update(news) {
+  const item = list.querySelector(`[data-id="${news.id}"]`);
+  if (!item || !spots.find(news.id)) return; // deleted meanwhile, here or in another tab
+  spots.keep(news);
+  tell(item, spots.find(news.id));
+  for (const choice of list.querySelectorAll(".comparison select")) {
+    if (choice.value === news.id) choice.dispatchEvent(new Event("change"));
+  }
+}
+
 function compare(place, entries) {
   const byTime = [...entries].sort((a, b) => (a.at < b.at ? -1 : 1));
   const side = (label, first) => {
@@ -86,7 +101,7 @@ function compare(place, entries) {
     figure.querySelector("label span").textContent = label;
     choice.append(...byTime.map((entry) => new Option(shortDay(entry.at), entry.id)));
     const display = () => {
-      const entry = byTime.find((candidate) => candidate.id === choice.value);
+      const entry = spots.find(choice.value) ?? byTime.find((candidate) => candidate.id === choice.value);
       canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
       canvas.setAttribute("aria-label", fill(texts.photoOf, { date: day(entry.at) }));
       drawThumb(canvas, entry.thumb);
@@ -124,18 +139,13 @@ async function refresh() {
   const worker = async () => {
     for (let entry = open.pop(); entry; entry = open.pop()) {
       const response = await fetch(`/v1/analyses/${entry.id}`, { headers: { Prefer: "wait=10" } }).catch(() => null);
-      if (!spots.find(entry.id)) continue; // deleted meanwhile, here or in another tab
-      if (response?.status === 410 || response?.status === 404) {
-        spots.keep({ id: entry.id, state: "gone" });
-        show();
-      }
+      if (response?.status === 410 || response?.status === 404) update({ id: entry.id, state: "gone" });
       if (!response?.ok) continue;
       const { state, result, force } = await response.json();
       // The page of a photo that could be better says so before the answer: this list does not run ahead of it.
-      if (result?.concerns.length && !force) spots.keep({ id: entry.id, state: "held" });
-      else spots.keep({ id: entry.id, state, ...(result && { band: result.band, probability: result.probability }) });
+      if (result?.concerns.length && !force) update({ id: entry.id, state: "held" });
+      else update({ id: entry.id, state, ...(result && { band: result.band, probability: result.probability }) });
       if (!ENDED.includes(state)) open.unshift(entry);
-      show();
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
