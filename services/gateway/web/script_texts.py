@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask_babel import gettext as _
 
+from services.analysis.errors import IdempotencyMismatchError
 from services.gateway.web.problem_pages import OTHER_STATUS, STATUS_WORDS
 from services.gateway.web.wording import REFUSALS, Refusal
 
@@ -21,6 +22,11 @@ def start_texts() -> dict[str, str]:
         "offline": _("The connection was lost. Your photo is still here; please try again."),
         "remove": _("Remove {name}"),
         "photo": _("Photo {number}"),
+        # An answer was lost, and a box changed before the photo was sent again.
+        f"/problems/{IdempotencyMismatchError.problem}": _(
+            "This photo has already arrived, with other settings. Set them back and send it again to see its answer, "
+            "or choose it again to send it with the new ones."
+        ),
         "other": _sentence(OTHER_STATUS),
         **{f"status_{status}": _sentence(words) for status, words in STATUS_WORDS.items()},
         **{f"code_{code}": _sentence(words) for code, words in REFUSALS.items()},

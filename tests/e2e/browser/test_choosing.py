@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image, ImageDraw, ImageFilter
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.conftest import lesion_photograph
 
@@ -121,6 +121,41 @@ def test_a_file_above_the_limit_is_not_even_sent(open_page):
     expect(page.locator("#framing")).to_contain_text("cannot show")
     page.get_by_role("button", name="Look at this spot").click()
     expect(page.get_by_role("alert")).to_contain_text("larger than 15 MB")
+
+
+def test_a_photo_that_had_arrived_with_other_settings_is_told_from_an_unusable_one(open_page):
+    """The answer was lost on its way, and a box was ticked before the next try."""
+    page = open_page(tolerate="Failed to load resource")
+    button = page.get_by_role("button", name="Look at this spot")
+    problem = page.get_by_role("alert")
+    page.get_by_label("Choose photos").set_input_files(as_file(lesion_photograph(1)))
+    expect(page.locator("#preview")).to_be_visible()
+
+    def lose(route: Route) -> None:
+        assert route.fetch().status == 202
+        route.abort()
+
+    page.route("**/v1/analyses", lose, times=1)
+    button.click()
+    expect(problem).to_contain_text("The connection was lost")
+    page.get_by_label("Do not store my photo").check()
+    button.click()
+    expect(problem).to_contain_text("This photo has already arrived, with other settings.")
+    page.get_by_label("Do not store my photo").uncheck()
+    button.click()
+    expect(page.locator("section.verdict")).to_be_visible()
+
+
+def test_the_same_file_can_be_chosen_once_more(open_page):
+    """A browser tells only that another file was chosen, so none may be left in the field."""
+    page = open_page()
+    field = page.get_by_label("Choose photos")
+    field.set_input_files(as_file(lesion_photograph(1)))
+    expect(page.locator("#preview")).to_be_visible()
+    with page.expect_file_chooser():
+        field.click(force=True)
+    assert field.evaluate("field => field.files.length") == 0
+    expect(page.locator("#preview")).to_be_visible()
 
 
 def made_skin(*, at=(0.5, 0.5), radius=0.2, side=480) -> np.ndarray:

@@ -103,7 +103,7 @@ function send(photo, onProgress) {
   });
 }
 
-const words = (answer, status) => texts[`code_${answer?.code}`] ?? texts[`status_${status}`] ?? texts.other;
+const words = (answer, status) => texts[`code_${answer?.code}`] ?? texts[answer?.type] ?? texts[`status_${status}`] ?? texts.other;
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -150,6 +150,8 @@ form.addEventListener("submit", async (event) => {
 
 for (const input of inputs) {
   input.multiple = !input.hasAttribute("capture");
+  // Browsers tell of another file only; the same one once more is a choice as well.
+  input.addEventListener("click", () => (input.value = ""));
   input.addEventListener("change", () => choose(input.files));
 }
 
