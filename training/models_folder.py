@@ -49,7 +49,7 @@ class StackWithoutNumberError(LesionLensError):
     """The published stack is called something that no other name follows from."""
 
     problem = "stack-without-number"
-    title = "The published stack's version is no number"
+    title = "The version of the published stack is no number"
     advice = "Say what the new stack is to be called with --stack-version."
 
 
