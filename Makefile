@@ -91,7 +91,7 @@ load: $(TEST) $(LOCUST) ## Measure pages and polls with twenty people at the sam
 conformance: $(CONFORMANCE) ## Compare the running service with its OpenAPI document (Schemathesis)
 	@$(BIN)/python tests/contract/conformance.py $(CONFORMANCE_ARGS)
 
-models: $(if $(DATA),$(TRAINING)) ## Train the four networks and the stack (DATA, OTHERS, WEIGHTS=folders), export to serving/models
+models: $(if $(and $(DATA),$(OTHERS)),$(TRAINING)) ## Train the four networks and the stack (DATA, OTHERS, WEIGHTS=folders), export to serving/models
 	@[ -n "$(DATA)" -a -n "$(OTHERS)" ] || { echo "Say where the labelled images are, and pictures of anything but lesions, which are to be" \
 	  "refused: make models DATA=folder OTHERS=folder [WEIGHTS=folder]. Without the latter: docs/training.md" >&2; exit 2; }
 	@$(BIN)/lesionlens train --data "$(DATA)" --runs artefacts/runs $(if $(WEIGHTS),--weights "$(WEIGHTS)")

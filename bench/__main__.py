@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import footprint, imaging, machine, networks, peer, report, way
+from lesionlens.refusals import told
 from services.analysis.errors import LesionLensError
 
 RESULTS = Path(__file__).parent / "results"
@@ -43,10 +44,11 @@ def main() -> None:
     if unknown := sorted(set(wanted) - set(SECTIONS)):
         parser.error(f"there is no section {unknown[0]}: {', '.join(SECTIONS)}")
     here = machine.Machine(given.models.resolve(), given.calibrated, given.contestants, given.quick)
-    try:
-        _ = here.versions  # before minutes go into sections that need no stack
-    except LesionLensError as error:
-        parser.error(f"{error} {error.advice}")
+    if set(wanted) - {"preprocessing"}:
+        try:
+            _ = here.versions  # before minutes go into sections that need no stack
+        except LesionLensError as error:
+            parser.error(told(error))
     given.results.mkdir(parents=True, exist_ok=True)
     file = given.results / "bench.json"
     measured = json.loads(file.read_text()) if file.exists() else {}

@@ -8,9 +8,8 @@ import structlog
 from alembic.util.exc import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
-from lesionlens.refusals import advice
 from services.analysis.database import database_errors, make_engine
-from services.analysis.errors import LesionLensError, SettingsError
+from services.analysis.errors import DatabaseUnavailableError, LesionLensError, SettingsError
 from services.analysis.migrations import migrate
 from services.analysis.settings import load_settings
 from services.analysis.telemetry import configure_logging
@@ -29,7 +28,7 @@ def main() -> int:
             migrate(engine)
         engine.dispose()
     except LesionLensError as error:
-        log.critical("not migrated", why=error.detail, advice=advice(error))
+        log.critical("not migrated", why=error.detail, advice=_advice(error))
         return 1
     except CommandError as error:
         # The database's revision is none of ours: a newer release has been here.
@@ -39,6 +38,13 @@ def main() -> int:
         log.exception("not migrated")
         return 1
     return 0
+
+
+def _advice(error: LesionLensError) -> str:
+    # This runs beside a database that something else has to start: `make run`, Compose or a cluster.
+    if isinstance(error, DatabaseUnavailableError):
+        return "Check DATABASE_URL, and that the database is up."
+    return error.advice
 
 
 if __name__ == "__main__":

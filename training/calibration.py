@@ -105,7 +105,8 @@ def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None,
     names = [str(entry["name"]) for entry in content["networks"]]
     folders = {str(e["name"]): models / str(e["name"]) / str(e["version"]) for e in content["networks"]}
     pixels = [np.asarray(corpus.images.pixels[i]) for i in positions]
-    ranges = [np.asarray(corpus.images.pixels[i]) for i in _spread(corpus.positions("validation"), CALIBRATION_IMAGES)]
+    others = [corpus.images.pixels[i] for i in _spread(corpus.positions("validation"), CALIBRATION_IMAGES)]
+    in_pose = [turned(square, 1, pose_of(square))[0] for square in others]
     judge = _Judge(content, names, corpus.malignant[positions])
 
     def measured(name: str, precision: Precision, source: Source, wide_share: float = 0.0) -> Variant:
@@ -127,10 +128,10 @@ def calibrate(corpus: Corpus, models: Path, folder: Path, *, images: int | None,
     if "BF16" in capabilities():
         ladders[Precision.BF16] = {name: [each, plain[name]] for name, each in all_measured(Precision.BF16).items()}
     if has_integer_products() and _has_nncf(log):
-        found = {name: ranges_of(folders[name], ranges) for name in names}
+        found = {name: ranges_of(folders[name], in_pose) for name in names}
 
         def rungs(name: str) -> list[Variant]:
-            order = worst_first(folders[name], found[name], ranges[:_COMPARED_IMAGES])
+            order = worst_first(folders[name], found[name], in_pose[:_COMPARED_IMAGES])
             work = multiply_adds(read_graph(openvino.Core(), Source(folders[name], "f32")))
             variants = []
             for share in WIDE_SHARES:

@@ -12,6 +12,7 @@ import click
 from lesionlens.refusals import refusals
 from services.analysis.results import NETWORKS
 from training.corpus import open_corpus
+from training.models_folder import published_stack
 from training.pipeline import measure_parts, measure_release, release, train_networks
 from training.recipe import read_recipes
 
@@ -110,6 +111,10 @@ def ablate(
 ) -> None:
     """Measure what each part of a recipe is worth, by training without it; an interrupted one resumes."""
     (recipe,) = read_recipes(recipe_file)
+    if recipe.teachers:
+        raise click.UsageError(
+            f"{recipe_file} names teachers, whose answers are no part that could be left out: ablate a recipe without."
+        )
     with refusals():
         measure_parts(data, runs, recipe, report=report, weights=weights, cache=cache)
 
@@ -229,6 +234,7 @@ def calibrate(
 
     folder = models if publish else into or load_settings().calibrated_folder()
     with refusals():
+        published_stack(models)  # before all images are prepared
         report = measure_precisions(open_corpus(data, cache), models, folder, images=images, log=click.echo)
     for line in lines(report):
         click.echo(line)

@@ -27,7 +27,7 @@ from services.analysis.errors import LesionLensError
 from services.preprocessor.imaging import DEFAULT, prepared
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.outcomes import Rejection
-from training.layouts import read_published
+from training.layouts import is_published, read_published
 from training.samples import IMAGE_SUFFIXES, Sample
 from training.tables import TableNotReadError, header, rows
 from training.vocabulary import Verdict
@@ -97,10 +97,10 @@ def open_folder(root: Path) -> DataFolder:
         TableNotReadError: no reader takes its ``metadata.csv``; that subfolders are read instead would not be noticed.
     """
     table = root / "metadata.csv"
-    samples = (_from_table(table) if table.is_file() else []) or read_published(root)
-    if table.is_file() and not samples:
+    own = _from_table(table) if table.is_file() else []
+    if table.is_file() and not own and not is_published(table):
         raise TableNotReadError(f"{table} {_what_is_wrong(header(table))}")
-    samples = samples or _from_subfolders(root)
+    samples = own or read_published(root) or _from_subfolders(root)
     if not samples:
         raise NoImagesError(
             f"{root} holds no metadata.csv, no table of a published dataset and no subfolders with images"

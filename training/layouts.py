@@ -89,6 +89,11 @@ def _without_tables(found: Mapping[Path, Sequence[Path]]) -> list[Path]:
     return [folder for folder, tables in found.items() if not tables]
 
 
+def is_published(table: Path) -> bool:
+    """Return whether a file is the table of a published dataset, by its columns."""
+    return _reader(table) is not None
+
+
 def _reader(table: Path) -> Callable[[Path, _Dataset], list[Sample]] | None:
     """The reader for a table, chosen by its columns; ``None`` for any other file."""
     if table.suffix.lower() not in {".csv", ".tab", ""} or table.name.startswith("."):

@@ -159,12 +159,12 @@ def release(
     usual, of_each = turns_to_fit(published, turns, turns_by_network)
     if NETWORKS[0] in networks and not (others or without_others):
         refuse_lost_score(published)
+    refuse_untrained(runs, networks)
     corpus = open_corpus(data, cache)
     validation = corpus.positions("validation")
     refuse_too_few(corpus.allowed[validation], corpus.groups[validation])
     for name in networks:
         split_record.hold_against(runs / name, corpus.split)
-    refuse_untrained(runs, networks)
     seen = set[str]().union(*(split_record.splits_of(runs / name) for name in networks))
     if goes_on:
         # What stays, or is mixed in, brings what it has seen along.
@@ -218,8 +218,8 @@ def measure_release(
     from training.measuring import measure, scores
     from training.report import markdown, summary
 
-    corpus = open_corpus(data, cache)
     content = published_stack(models)
+    corpus = open_corpus(data, cache)
     refuse_one_kind(corpus, corpus.positions(side), side)
     measured = {
         "data": corpus.report,
@@ -258,7 +258,6 @@ def measure_parts(
     for name, variant in recipes.items():
         log(name)
         folder = runs / re.sub(r"\W+", "-", name)
-        refuse_without_teachers([variant], folder)
         split_record.begin(folder / recipe.network, corpus.split, None)
         start = _start(recipe.network, weights, None)
         files[name] = train_network(variant, training_data(corpus, variant), folder, start=start, log=log, verbose=0)

@@ -58,9 +58,9 @@ class Reply:
 class Transport:
     """Requests to one service.
 
-    Connections are kept and shared between threads. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`),
-    with the name and password in their addresses. Redirects are not followed, so that neither a photograph nor a key
-    goes where nobody meant it to go.
+    Connections are kept and shared between threads. Proxies are those of the environment (`HTTPS_PROXY`, `ALL_PROXY`,
+    `NO_PROXY`), with the name and password in their addresses. Redirects are not followed, so that neither a photograph
+    nor a key goes where nobody meant it to go.
     """
 
     def __init__(self, base_url: str, api_key: str | None, timeout_s: float, retries: int) -> None:
@@ -73,7 +73,8 @@ class Transport:
         self._headers = {"Accept": "application/json, application/problem+json", "User-Agent": "lesionlens-client"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        proxy = None if proxy_bypass(parts.hostname) else getproxies().get(parts.scheme)
+        named = getproxies()
+        proxy = None if proxy_bypass(parts.hostname) else named.get(parts.scheme) or named.get("all")
         self._pool = _through(proxy) if proxy else urllib3.PoolManager()
 
     def close(self) -> None:

@@ -1,18 +1,19 @@
 """What of the gateway's work goes into the audit log: whatever changes something, and whatever hands a picture or a
 result out as a document. Polls do not: they would bury the rest, and show nothing that the upload does not.
 
-A line stays for a year, so nobody may write as many as they like. Of whoever has no key only what succeeded is noted,
-and the same with the same analysis once an hour: an analysis can be deleted, or fetched, any number of times.
+A line stays for a year, so nobody may write as many as they like. Of whoever has no valid key no refusal is noted, and
+of one analysis no repetition within the hour and no more than some lines: it can be deleted, or fetched, any number of
+times.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import time
 import uuid
 from collections import OrderedDict
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import structlog
@@ -29,8 +30,10 @@ HANDED_OUT = frozenset(
 )
 #: Refusals for being busy: an attacker could fill the table with them, and they are counted in the metrics.
 _NOT_NOTED = frozenset({429, 503})
-#: Seconds in which what somebody without a key does again is no news, and of how much of it a process knows (2 MB).
+#: Seconds in which what somebody without a key does again is no news; lines in them of one analysis, more than anybody
+#: makes who is no program; and of how many analyses a process knows (4 MB).
 _REPEATED_WITHIN_S = 3600.0
+_LINES_AN_HOUR = 30
 _REMEMBERED = 10_000
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -40,23 +43,33 @@ def is_audited(endpoint: str | None, method: str) -> bool:
     return endpoint is not None and (method not in _READING or endpoint in HANDED_OUT)
 
 
+@dataclass(slots=True)
+class _Noted:
+    since: float
+    lines: int
+    last: tuple[str, ...]
+
+
 class _Repetitions:
-    """What was noted lately of whoever has no key. Shared by the threads of one process."""
+    """What was noted lately of whoever has no key, by analysis or batch. Shared by the threads of one process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._noted_at: OrderedDict[tuple[str, str, uuid.UUID | None], float] = OrderedDict()
+        self._noted: OrderedDict[uuid.UUID | None, _Noted] = OrderedDict()
 
-    def is_news(self, action: str, outcome: str, subject: uuid.UUID | None) -> bool:
-        """Whether that was not noted within the hour; from then on it was."""
-        line, now = (action, outcome, subject), time.monotonic()
+    def is_news(self, subject: uuid.UUID | None, line: tuple[str, ...]) -> bool:
+        """Whether it is not what was noted last, nor one of very many, within the hour; then it counts as noted."""
+        now = time.monotonic()
         with self._lock:
-            if now - self._noted_at.get(line, -math.inf) < _REPEATED_WITHIN_S:
+            noted = self._noted.get(subject)
+            if noted is None or now - noted.since >= _REPEATED_WITHIN_S:
+                noted = self._noted[subject] = _Noted(now, 0, ())
+                self._noted.move_to_end(subject)
+                if len(self._noted) > _REMEMBERED:
+                    self._noted.popitem(last=False)
+            if noted.last == line or noted.lines >= _LINES_AN_HOUR:
                 return False
-            self._noted_at[line] = now
-            self._noted_at.move_to_end(line)
-            if len(self._noted_at) > _REMEMBERED:
-                self._noted_at.popitem(last=False)
+            noted.last, noted.lines = line, noted.lines + 1
         return True
 
 
@@ -71,7 +84,8 @@ def register_audit(app: Flask, gateway: Gateway) -> None:
             return response
         action, outcome, subject, key = str(request.endpoint), str(status), _subject(response), caller().key
         failed = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-        if key is None and (failed or not repetitions.is_news(action, outcome, subject)):
+        line = (action, outcome, request.path, response.headers.get("Location", ""))
+        if key is None and (failed or not repetitions.is_news(subject, line)):
             return response
         try:
             gateway.audit.note(action, outcome, key.id if key else None, subject)

@@ -19,12 +19,12 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from services.gateway.pace import seconds_for
+from services.gateway.pace import Pace
 
 #: Seconds a request's head may take, from when its connection is given a thread: it fits into a few packets.
 HEAD_S = 20.0
-#: Seconds after the body's (`pace.py`) within which the answer must have been taken: a batch of 100 photographs is
-#: checked and answered.
+#: Seconds after those of the body (`pace.py`) within which the answer must have been taken: a batch of 100 photographs
+#: is checked and answered.
 ANSWER_S = 460.0
 #: Seconds between two looks.
 LOOK_S = 1.0
@@ -33,9 +33,12 @@ LOOK_S = 1.0
 @dataclass(slots=True)
 class _Sender:
     connection: socket.socket
-    read_by: float
-    body_began: float = 0.0
-    received_bytes: int = 0
+    head_by: float
+    body: Pace | None = None
+
+    @property
+    def read_by(self) -> float:
+        return self.head_by if self.body is None else self.body.until
 
 
 @dataclass(slots=True)
@@ -55,15 +58,13 @@ class Clock:
         """Now its body."""
         with self._lock:
             if sender := self._senders.get(id(connection)):
-                sender.body_began = self.now()
-                sender.read_by = sender.body_began + seconds_for(0)
+                sender.body = Pace(self.now())
 
     def has_come(self, connection: socket.socket, count: int) -> None:
-        """So many bytes more of its body."""
+        """So many bytes more of its body; of the one before, which gunicorn reads out before a head, none counts."""
         with self._lock:
-            if sender := self._senders.get(id(connection)):
-                sender.received_bytes += count
-                sender.read_by = sender.body_began + seconds_for(sender.received_bytes)
+            if (sender := self._senders.get(id(connection))) and sender.body:
+                sender.body.has_come(count, self.now())
 
     def end(self, connection: socket.socket) -> None:
         """The request was answered, or given up."""

@@ -22,7 +22,7 @@ from services.gateway.errors import (
     MalformedRequestError,
     UploadTooLargeError,
 )
-from services.gateway.pace import seconds_for
+from services.gateway.pace import Pace
 from services.gateway.parts import Gateway
 from services.gateway.uploads import UploadOptions, counted_if_refused
 
@@ -125,15 +125,14 @@ class _BodyInTime:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._began = time.monotonic()
-        self._received_bytes = 0
+        self._pace = Pace(time.monotonic())
 
     def read(self, size: int = -1) -> bytes:
         """Reads on; the web framework takes the error for a client that has gone."""
-        if time.monotonic() > self._began + seconds_for(self._received_bytes):
+        if time.monotonic() > self._pace.until:
             raise TimeoutError
         piece = self._stream.read(size)
-        self._received_bytes += len(piece)
+        self._pace.has_come(len(piece), time.monotonic())
         return piece
 
 

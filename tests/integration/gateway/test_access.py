@@ -258,6 +258,20 @@ def test_what_is_done_again_without_a_key_is_noted_again_after_an_hour(client, p
     assert [event.action for event in parts.audit.events()][-2:] == ["analyses.delete"] * 2
 
 
+def test_what_is_undone_and_done_again_is_noted_each_time_but_not_for_ever(client, parts, upload, workers):
+    mine = upload().json["id"]
+    workers.finish(uuid.UUID(mine))
+    before = len(list(parts.audit.events()))
+    ways = [f"/v1/analyses/{mine}/fhir", f"/v1/analyses/{mine}/image"]
+    for _ in range(3):
+        assert [client.get(way).status_code for way in ways] == [200, 200]
+    noted = list(parts.audit.events())[before:]
+    assert [event.action for event in noted] == ["exports.fhir", "exports.image"] * 3
+    for _ in range(auditing._LINES_AN_HOUR):
+        assert [client.get(way).status_code for way in ways] == [200, 200]
+    assert len(list(parts.audit.events())[before:]) == auditing._LINES_AN_HOUR - 1  # the upload's is one of them
+
+
 def test_every_route_that_changes_or_hands_out_something_is_audited(app):
     endpoints = {endpoint for _, _, endpoint in routes(app)}
     assert HANDED_OUT - {"pages.reminder"} <= endpoints

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 import tenacity
+from gunicorn.config import Config
 from gunicorn.http.body import Body, LengthReader
+from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import ThreadWorker
 
@@ -166,7 +168,12 @@ def test_what_the_server_reads_of_a_body_is_counted(monkeypatch):
     now = [0.0]
     worker = punctual.PunctualWorker.__new__(punctual.PunctualWorker)
     worker.clock = punctual.Clock(now=lambda: now[0])
-    monkeypatch.setattr(ThreadWorker, "handle_request", lambda _self, request, _connection: request.body.read(50_000))
+
+    def read(_self, request, _connection):
+        now[0] = 10.0
+        return request.body.read(50_000)
+
+    monkeypatch.setattr(ThreadWorker, "handle_request", read)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.settimeout(10)
@@ -181,6 +188,46 @@ def test_what_the_server_reads_of_a_body_is_counted(monkeypatch):
         now[0] += 1
         worker.clock.look()
         assert request.body.read(1_024) == b""
+
+
+def test_who_sends_most_at_once_and_then_trickles_has_no_longer_than_others():
+    now = [0.0]
+    clock = punctual.Clock(now=lambda: now[0])
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        clock.begin(ours)
+        clock.head_is_there(ours)
+        clock.has_come(ours, 199_000_000)
+        now[0] = pace.BODY_S + 1
+        clock.look()
+        assert ours.recv(16) == b""
+
+
+def test_a_kept_connection_has_the_time_of_a_head_for_its_next_one(monkeypatch):
+    """gunicorn reads the body before out once more when it begins with the next head."""
+    now = [1_000.0]
+    worker = punctual.PunctualWorker.__new__(punctual.PunctualWorker)
+    worker.clock = punctual.Clock(now=lambda: now[0])
+    monkeypatch.setattr(ThreadWorker, "handle_request", lambda _self, request, _connection: request.body.read())
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(10)
+        parser = RequestParser(Config(), ours, ("127.0.0.1", 1))
+        theirs.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        worker.clock.begin(ours)
+        assert worker.handle_request(next(parser), SimpleNamespace(sock=ours)) == b"abc"
+        worker.clock.end(ours)
+        worker.clock.begin(ours)
+        following = next(parser)
+        now[0] += punctual.HEAD_S - 1
+        worker.clock.look()
+        assert worker.handle_request(following, SimpleNamespace(sock=ours)) == b""
+        ours.sendall(b"200")
+        assert theirs.recv(16) == b"200"
+        worker.clock.begin(ours)
+        now[0] += punctual.HEAD_S + 1
+        worker.clock.look()
+        assert ours.recv(16) == b"", "and no more than that"
 
 
 def test_the_limits_on_slowness_are_set():

@@ -166,3 +166,13 @@ def test_without_a_stack_it_says_so_before_it_measures(tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit):
         command.main()
     assert "stack.json cannot be used" in capsys.readouterr().err
+
+
+def test_preprocessing_needs_no_stack(tmp_path, monkeypatch):
+    arguments = ["--models", str(tmp_path), "--results", str(tmp_path / "results"), "--only", "preprocessing"]
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    monkeypatch.setattr(command, "SECTIONS", {**command.SECTIONS, "preprocessing": lambda _machine: {}})
+    monkeypatch.setattr(command.report, "markdown", str)
+    monkeypatch.setattr(command.report, "plot", str)
+    command.main()
+    assert "preprocessing" in json.loads((tmp_path / "results" / "bench.json").read_text())

@@ -141,6 +141,7 @@ def proxy():
         ({}, False),
         ({"http_proxy": "http://proxy.example:3128"}, True),
         ({"http_proxy": "http://proxy.example:3128", "no_proxy": "clinic.example"}, False),
+        ({"all_proxy": "http://proxy.example:3128"}, True),
     ],
 )
 def test_the_environment_says_which_proxy(environment, variables, proxied):

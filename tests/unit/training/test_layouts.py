@@ -186,6 +186,13 @@ def test_a_table_of_one_s_own_that_says_too_little_is_not_passed_over(tmp_path: 
         open_folder(tmp_path)
 
 
+def test_a_published_dataset_in_a_subfolder_does_not_hide_that_one_s_own_table_is_not_read(tmp_path: Path) -> None:
+    ham10000(tmp_path / "HAM10000")
+    (tmp_path / "metadata.csv").write_text("image_id,dx\na,nevus\n", encoding="utf-8")
+    with pytest.raises(TableNotReadError, match="lacks the columns source, file"):
+        open_folder(tmp_path)
+
+
 def test_isic_2017_with_the_msk_series(tmp_path: Path) -> None:
     folder = written(
         tmp_path,

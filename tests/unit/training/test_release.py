@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from services.analysis.results import NETWORKS
 from serving.model_config import ModelConfig, read_config, write_config
-from training.commands import calibrate, evaluate, export, train
+from training.commands import ablate, calibrate, evaluate, export, train
 from training.corpus import open_corpus
 from training.split_record import begin
 
@@ -66,16 +66,17 @@ def said(command, tmp_path, *arguments):
 
 
 @pytest.mark.parametrize("command", [export, evaluate, calibrate, pytest.param(train, marks=needs_tensorflow)])
-def test_a_folder_without_images_is_told_in_words(tmp_path, command):
+def test_a_folder_without_images_is_told_in_words(tmp_path, models, command):
     (tmp_path / "data").mkdir()
-    output = said(command, tmp_path, *(["--no-others"] if command is export else []))
+    arguments = ["--runs", tmp_path / "runs"] if command in {export, train} else []
+    output = said(command, tmp_path, *arguments, *(["--models", models] if command is not train else []))
     assert f"{tmp_path / 'data'} holds no metadata.csv" in output
     assert "Name a folder of images with their diagnoses" in output
 
 
 @pytest.mark.parametrize("arguments", [[], ["--network", "densenet169", "--network", "mobilenet"]])
 def test_what_is_not_trained_to_its_end_is_named_before_anything_is_exported(tmp_path, models, arguments):
-    images(tmp_path / "data", "nevus", "melanoma", count=200)
+    (tmp_path / "data").mkdir()  # not even whether there are images is asked before
     (tmp_path / "runs" / "densenet169" / "weights.npz").unlink()
     output = said(export, tmp_path, "--runs", tmp_path / "runs", "--models", models, *arguments)
     assert "holds no finished training of densenet169. Run `lesionlens train" in output
@@ -85,6 +86,22 @@ def test_a_student_whose_teacher_is_not_trained_is_refused(tmp_path):
     images(tmp_path / "data", "nevus", "melanoma", count=8)
     output = said(train, tmp_path, "--runs", tmp_path / "runs", "--network", "nasnetmobile")
     assert "holds no finished training of mobilenet. Run `lesionlens train" in output
+
+
+def test_a_student_is_not_ablated(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "recipe.json").write_text('[{"network": "nasnetmobile", "teachers": ["mobilenet"]}]')
+    result = CliRunner().invoke(ablate, ["--data", str(tmp_path / "data"), "--recipe", str(tmp_path / "recipe.json")])
+    assert result.exit_code == 2
+    assert "names teachers" in result.output
+
+
+@pytest.mark.parametrize("command", [evaluate, calibrate])
+def test_models_without_a_stack_are_named_before_the_images_are_prepared(tmp_path, command):
+    (tmp_path / "data").mkdir()
+    output = said(command, tmp_path, "--models", tmp_path / "none")
+    assert "stack.json" in output
+    assert "Name a folder of images" not in output
 
 
 @pytest.mark.parametrize("command", [evaluate, calibrate])
@@ -116,7 +133,7 @@ def test_a_number_that_a_network_has_is_not_given_to_another_one(tmp_path, model
 def test_what_refuses_pictures_of_no_lesion_is_not_replaced_unasked_by_what_takes_them(tmp_path, models, share):
     images(tmp_path / "data", "nevus", "melanoma", count=8)
     changed(models, out_of_distribution={"network": "mobilenet"})
-    arguments = ["--models", models, "--trained-share", share]
+    arguments = ["--models", models, "--runs", tmp_path / "runs", "--trained-share", share]
     output = said(export, tmp_path, *arguments)
     assert "such pictures would be answered as lesions, and drift would not be measured" in output
     assert "Name a folder of pictures of anything but lesions with --others" in output
@@ -130,7 +147,9 @@ def test_a_stack_after_one_without_a_number_has_to_be_named(tmp_path, models):
     changed(models, version="2026-11")
     output = said(export, tmp_path, "--models", models)
     assert "the published stack is of version 2026-11, which no number follows. Say what" in output
-    assert "no stack can be fitted" in said(export, tmp_path, "--models", models, "--stack-version", "2026-12")
+    assert "no stack can be fitted" in said(
+        export, tmp_path, "--models", models, "--runs", tmp_path / "runs", "--stack-version", "2026-12"
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,18 +172,20 @@ def test_a_folder_without_a_stack_is_told_from_one_with_published_networks(tmp_p
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
-        (export, ["--models", "models"]),
+        (export, []),
         pytest.param(train, ["--network", "mobilenet"], marks=needs_tensorflow),
     ],
     ids=["export", "resume"],
 )
-def test_a_network_trained_before_the_folder_grew_is_refused(tmp_path, command, arguments):
+def test_a_network_trained_before_the_folder_grew_is_refused(tmp_path, models, command, arguments):
     images(tmp_path / "data", "nevus", "melanoma", count=200)
     folder = tmp_path / "runs" / "mobilenet"
     begin(folder, open_corpus(tmp_path / "data", tmp_path / "cache").split, None)
     (folder / "progress.json").write_text("{}")
     (tmp_path / "data" / "nevus" / "0.png").unlink()
-    output = said(command, tmp_path, "--runs", tmp_path / "runs", *arguments)
+    if command is train:
+        (folder / "weights.npz").unlink()
+    output = said(command, tmp_path, "--runs", tmp_path / "runs", *(arguments or ["--models", models]))
     assert "mobilenet was trained on other images" in output
     assert "Bring the folder of images back to what it was" in output
 
