@@ -86,6 +86,18 @@ def test_senders_that_are_never_silent_run_out_of_time_and_others_are_answered(s
     assert server.poll() is None
 
 
+@pytest.fixture
+def body_begun():
+    """Time, a clock by it, and a connection of which the head is there."""
+    now = [0.0]
+    clock = punctual.Clock(now=lambda: now[0])
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        clock.begin(ours)
+        clock.head_is_there(ours)
+        yield now, clock, ours
+
+
 def test_the_clock_ends_what_is_late_and_nothing_else():
     now = [0.0]
     clock = punctual.Clock(now=lambda: now[0])
@@ -148,19 +160,14 @@ def test_the_largest_batch_may_come_at_one_megabit_a_second(monkeypatch, setting
     assert now[0] > 1_600, "half an hour for 200 MB"
 
 
-def test_who_announces_much_and_sends_little_has_no_longer_than_others():
-    now = [0.0]
-    clock = punctual.Clock(now=lambda: now[0])
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        clock.begin(ours)
-        clock.head_is_there(ours)
-        while now[0] < pace.BODY_S:
-            clock.has_come(ours, 1)
-            now[0] += 10
-        now[0] += 1
-        clock.look()
-        assert ours.recv(16) == b""
+def test_who_announces_much_and_sends_little_has_no_longer_than_others(body_begun):
+    now, clock, ours = body_begun
+    while now[0] < pace.BODY_S:
+        clock.has_come(ours, 1)
+        now[0] += 10
+    now[0] += 1
+    clock.look()
+    assert ours.recv(16) == b""
 
 
 def test_what_the_server_reads_of_a_body_is_counted(monkeypatch):
@@ -190,17 +197,12 @@ def test_what_the_server_reads_of_a_body_is_counted(monkeypatch):
         assert request.body.read(1_024) == b""
 
 
-def test_who_sends_most_at_once_and_then_trickles_has_no_longer_than_others():
-    now = [0.0]
-    clock = punctual.Clock(now=lambda: now[0])
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        clock.begin(ours)
-        clock.head_is_there(ours)
-        clock.has_come(ours, 199_000_000)
-        now[0] = pace.BODY_S + 1
-        clock.look()
-        assert ours.recv(16) == b""
+def test_who_sends_most_at_once_and_then_trickles_has_no_longer_than_others(body_begun):
+    now, clock, ours = body_begun
+    clock.has_come(ours, 199_000_000)
+    now[0] = pace.BODY_S + 1
+    clock.look()
+    assert ours.recv(16) == b""
 
 
 def test_a_kept_connection_has_the_time_of_a_head_for_its_next_one(monkeypatch):
