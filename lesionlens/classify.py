@@ -27,6 +27,8 @@ class Pipeline:
     familiarity: Familiarity | None
     #: Sides to look at each lesion from; None: as many as the stack was made for.
     turns: int | None = None
+    #: Of the person in all of the photographs; None: not known.
+    age_years: int | None = None
 
     def classify(self, file: Path, *, force: bool = False) -> Classified:
         """Prepare one file, look at it, combine. What cannot be read is an outcome with a reason, never an exception.
@@ -46,7 +48,14 @@ class Pipeline:
         if isinstance(lesion, Rejection):
             return Classified(name, AnalysisState.REJECTED, readable=lesion.soft, reason=lesion.code)
         outcome = look(
-            lesion.tensor, self.networks, self.stack, self.familiarity, DEADLINE_S, force=force, turns=self.turns
+            lesion.tensor,
+            self.networks,
+            self.stack,
+            self.familiarity,
+            DEADLINE_S,
+            force=force,
+            turns=self.turns,
+            age_years=self.age_years,
         )
         if isinstance(outcome, Unanswered):
             return Classified(name, AnalysisState.FAILED, readable=True, reason=outcome.reason.code)

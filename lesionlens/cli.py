@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 import click
 
+from services.analysis.results import OLDEST_YEARS, YOUNGEST_YEARS
+
 if TYPE_CHECKING:
     from lesionlens.classify import Pipeline
     from lesionlens.outcomes import Classified
@@ -68,6 +70,14 @@ class _Commands(click.Group):
             formatter.write_dl(sorted({**own, **elsewhere}.items()))
 
 
+_AGE = click.option(
+    "--age",
+    "age_years",
+    type=click.IntRange(YOUNGEST_YEARS, OLDEST_YEARS),
+    help="Of the person in all of the photographs, in years: the answers are better with it.",
+)
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """How likely is a photographed skin lesion malignant? Research software, not a medical device."""
@@ -83,6 +93,7 @@ def main() -> None:
     type=click.Choice(["1", "2", "4", "8"]),
     help="Sides to look at each lesion from. Default: as many as the stack was made for.",
 )
+@_AGE
 @click.option("--force", is_flag=True, help="Answer in spite of poor quality or an unfamiliar picture.")
 @click.option("--models", "models_dir", type=click.Path(file_okay=False, path_type=Path), help="Default: MODELS_DIR.")
 def classify(
@@ -91,6 +102,7 @@ def classify(
     *,
     as_json: bool,
     turns: str | None,
+    age_years: int | None,
     force: bool,
     models_dir: Path | None,
 ) -> None:
@@ -99,7 +111,7 @@ def classify(
 
     _refuse_unwritable(csv_path)
     files = list(image_files(paths))
-    with _pipeline(models_dir, int(turns) if turns else None) as pipeline:
+    with _pipeline(models_dir, int(turns) if turns else None, age_years) as pipeline:
         _report((pipeline.classify(file, force=force) for file in files), len(files), csv_path, as_json=as_json)
 
 
@@ -114,6 +126,7 @@ def classify(
 @click.option("--csv", "csv_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the table here.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of the table.")
 @click.option("--tta", "turns", type=click.Choice(["1", "2", "4", "8"]), help="Sides to look at each lesion from.")
+@_AGE
 @click.option("--force", is_flag=True, help="Answer in spite of poor quality.")
 @click.option("--no-store", is_flag=True, help="Have each photograph deleted as soon as it is answered for.")
 @click.option(
@@ -127,6 +140,7 @@ def submit(
     *,
     as_json: bool,
     turns: str | None,
+    age_years: int | None,
     force: bool,
     no_store: bool,
     timeout_s: float,
@@ -146,7 +160,7 @@ def submit(
     files = list(image_files(paths))
     try:
         with client:
-            errand = Errand(client, force, not no_store, int(turns) if turns else None, timeout_s)
+            errand = Errand(client, force, not no_store, int(turns) if turns else None, age_years, timeout_s)
             _report(errand.run(files), len(files), csv_path, as_json=as_json)
     except ClientError as error:
         raise click.ClickException(str(error)) from error
@@ -160,7 +174,7 @@ def _report(outcomes: Iterable[Classified], length: int, csv_path: Path | None, 
 
 
 @contextmanager
-def _pipeline(models_dir: Path | None, turns: int | None) -> Iterator[Pipeline]:
+def _pipeline(models_dir: Path | None, turns: int | None, age_years: int | None) -> Iterator[Pipeline]:
     from lesionlens.classify import Pipeline
     from lesionlens.refusals import refusals
     from services.analysis.settings import load_settings
@@ -172,10 +186,12 @@ def _pipeline(models_dir: Path | None, turns: int | None) -> Iterator[Pipeline]:
         settings = load_settings()
         folder = models_dir or settings.models_dir
         stack = load_stack(folder / "stack.json")
+        if age_years is not None and stack.age is None:
+            raise click.ClickException("These networks have not learnt what an age means. Leave --age out.")
         familiarity = familiarity_from(stack.out_of_distribution)
         calibrated = settings.calibrated_folder()
         with LocalEnsemble(folder, stack.versions, settings.precision, calibrated) as networks:
-            yield Pipeline(networks, stack, familiarity, turns)
+            yield Pipeline(networks, stack, familiarity, turns, age_years)
 
 
 def _with_progress(outcomes: Iterable[Classified], length: int) -> Iterator[Classified]:

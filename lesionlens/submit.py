@@ -30,6 +30,7 @@ class Errand:
     force: bool
     store: bool
     turns: int | None
+    age_years: int | None
     timeout_s: float
 
     def run(self, files: Iterable[Path]) -> Iterator[Classified]:
@@ -48,7 +49,9 @@ class Errand:
 
     def _send(self, file: Path) -> Analysis | Classified:
         try:
-            return self.client.submit(file, force=self.force, store=self.store, turns=self.turns)
+            return self.client.submit(
+                file, force=self.force, store=self.store, turns=self.turns, age_years=self.age_years
+            )
         except OSError as error:
             return _unreadable(file, f"unreadable: {error.strerror}")
         except RefusedError as error:

@@ -52,6 +52,8 @@ class Analysis:
     force: bool
     store: bool
     turns: int | None
+    #: Of the person, in years; None: not told.
+    age_years: int | None
     image_stored: bool
     links: Mapping[str, str]
     waiting_ahead: int | None = None
@@ -79,6 +81,7 @@ def parse_analysis(body: Mapping[str, Any]) -> Analysis:
         force=body["force"],
         store=body["store"],
         turns=body.get("tta"),
+        age_years=body.get("age"),
         image_stored=body["image_stored"],
         links=body["links"],
         waiting_ahead=body.get("waiting_ahead"),
@@ -111,6 +114,7 @@ def _answer(body: Mapping[str, Any]) -> Answer:
         source_size=(size[0], size[1]) if size else None,
         disclaimer=body["disclaimer"],
         explanation=_explanation(body["explanation"]) if "explanation" in body else None,
+        without_age=body.get("probability_without_age"),
     )
 
 
@@ -128,6 +132,7 @@ def _explanation(body: Mapping[str, Any]) -> Explanation:
             )
             for network in body["networks"]
         ),
+        of_age=body.get("of_age"),
     )
 
 

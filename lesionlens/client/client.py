@@ -91,6 +91,7 @@ class Client:
         store: bool = True,
         turns: int | None = None,
         explain: bool = False,
+        age_years: int | None = None,
         idempotency_key: str | None = None,
     ) -> Analysis:
         """Sends a photograph and does not wait for its answer.
@@ -101,6 +102,7 @@ class Client:
             store: False: the service deletes the photograph as soon as its analysis ended.
             turns: sides to look at the lesion from (1, 2, 4 or 8); by default as many as the models were made for.
             explain: ask also what each network contributed, and where each of them looked.
+            age_years: of the person, if it is known: the answer is better with it.
             idempotency_key: the same key with the same photograph gives the same analysis, also from another process.
                 By default a new one for each call.
 
@@ -112,7 +114,10 @@ class Client:
         reply = self._transport.request(
             "POST",
             "/v1/analyses",
-            fields=[_file("image", photograph), *_options(force=force, store=store, turns=turns, explain=explain)],
+            fields=[
+                _file("image", photograph),
+                *_options(force=force, store=store, turns=turns, explain=explain, age_years=age_years),
+            ],
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
         )
         return _told(parse_analysis, reply.json())
@@ -151,13 +156,14 @@ class Client:
         store: bool = True,
         turns: int | None = None,
         explain: bool = False,
+        age_years: int | None = None,
         timeout_s: float = WAIT_S,
     ) -> Analysis:
         """Sends a photograph and waits for its answer: `submit`, then `wait`.
 
         A photograph that was taken in but cannot be answered for is `rejected`, with a reason, and no error.
         """
-        sent = self.submit(photograph, force=force, store=store, turns=turns, explain=explain)
+        sent = self.submit(photograph, force=force, store=store, turns=turns, explain=explain, age_years=age_years)
         return sent if sent.state.terminal else self.wait(sent.id, timeout_s)
 
     def analyses(self) -> Iterator[Analysis]:
@@ -193,17 +199,18 @@ class Client:
         store: bool = True,
         turns: int | None = None,
         explain: bool = False,
+        age_years: int | None = None,
         idempotency_key: str | None = None,
     ) -> Batch:
         """Sends up to a hundred photographs at once and does not wait. One that cannot be used is `rejected`.
 
-        `idempotency_key` is for the batch as a whole; see `submit`.
+        `idempotency_key` is for the batch as a whole, and so is `age_years`: all are of one person. See `submit`.
         """
         files = [_file("images", photograph) for photograph in photographs]
         reply = self._transport.request(
             "POST",
             "/v1/batches",
-            fields=[*files, *_options(force=force, store=store, turns=turns, explain=explain)],
+            fields=[*files, *_options(force=force, store=store, turns=turns, explain=explain, age_years=age_years)],
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
             waiting_s=BATCH_SENT_S,
         )
@@ -232,10 +239,13 @@ class Client:
         store: bool = True,
         turns: int | None = None,
         explain: bool = False,
+        age_years: int | None = None,
         timeout_s: float = BATCH_WAIT_S,
     ) -> Batch:
         """Sends up to a hundred photographs at once and waits for all: `submit_batch`, then `wait_batch`."""
-        sent = self.submit_batch(photographs, force=force, store=store, turns=turns, explain=explain)
+        sent = self.submit_batch(
+            photographs, force=force, store=store, turns=turns, explain=explain, age_years=age_years
+        )
         return sent if sent.finished else self.wait_batch(sent.id, timeout_s)
 
 
@@ -244,12 +254,14 @@ def _file(name: str, photograph: Photograph) -> Field:
     return name, ("photograph", content, "application/octet-stream")
 
 
-def _options(*, force: bool, store: bool, turns: int | None, explain: bool) -> list[Field]:
+def _options(*, force: bool, store: bool, turns: int | None, explain: bool, age_years: int | None) -> list[Field]:
     options: list[Field] = [("force", str(force).lower()), ("store", str(store).lower())]
     if turns is not None:
         options.append(("tta", str(turns)))
     if explain:
         options.append(("explain", "true"))
+    if age_years is not None:
+        options.append(("age", str(age_years)))
     return options
 
 

@@ -23,6 +23,9 @@ CLASSES = ("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc")
 #: Classes that count as malignant: melanoma, basal cell carcinoma, actinic keratosis / squamous cell carcinoma.
 MALIGNANT_CLASSES = ("mel", "bcc", "akiec")
 
+#: Years that a person's age may be given in, whole ones.
+YOUNGEST_YEARS, OLDEST_YEARS = 0, 120
+
 #: Side in pixels of the square tensor on the wire; what all four networks were built for.
 TENSOR_SIDE_PX = 224
 
@@ -55,12 +58,17 @@ class NetworkExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How the probability came about: sigmoid(`intercept` + Σ `contribution`), and where the bands begin and end."""
+    """How the probability came about, and where the bands begin and end.
+
+    It is sigmoid(`intercept` + Σ `contribution` + `of_age`); `of_age` is what the person's age added, in log-odds.
+    """
 
     intercept: float
     low_below: float
     high_from: float
     networks: tuple[NetworkExplanation, ...]
+    #: None: the age was not known, or these models make nothing of it.
+    of_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,8 @@ class Result:
 
     `probability` is calibrated (0–1), `classes` sums to 1 in the order of `CLASSES`, `attention` is a 7×7 grid of
     0–1 (row-major, mean over the networks; 1 = looked at most), `model_version` names the stack. `explanation` is there
-    when it was asked for; `doubts` are reasons against an answer that its sender overruled.
+    when it was asked for; `doubts` are reasons against an answer that its sender overruled. `without_age` is the
+    probability from the photograph alone, where the person's age counts in the other one.
     """
 
     probability: float
@@ -80,6 +89,7 @@ class Result:
     model_version: str
     explanation: Explanation | None = field(default=None, kw_only=True)
     doubts: tuple[Reason, ...] = field(default=(), kw_only=True)
+    without_age: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

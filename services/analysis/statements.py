@@ -54,10 +54,11 @@ NO_LEASE: Mapping[str, Any] = {"lease_token": None, "lease_until": None}
 
 #: What `accepted` takes from the upload; a parameter is called as its column, with "new_" before it.
 SUBMITTED = (
-    "id", "upload_digest", "idempotency_key_digest", "force", "store", "turns", "explain", "api_key_id",
+    "id", "upload_digest", "idempotency_key_digest", "force", "store", "turns", "explain", "age_years",
+    "api_key_id",
 )  # fmt: skip
 #: What `finished` takes from the result.
-ANSWERED = ("probability", "band", "classes", "attention", "model_version", "explanation")
+ANSWERED = ("probability", "band", "classes", "attention", "model_version", "without_age", "explanation")
 #: What it takes of the networks: the columns of a prediction, each an array with one entry a network.
 OPINION = ("network", "version", "logit", "probability")
 
@@ -113,6 +114,7 @@ def claimed(stage: Stage) -> Select[Any]:
             AnalysisRow.turns,
             func.extract("epoch", AnalysisRow.answer_by - func.now()).label("time_left_s"),
             AnalysisRow.explain,
+            AnalysisRow.age_years,
         )
         .cte("claimed")
     )

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     UniqueConstraint,
     func,
@@ -133,6 +134,8 @@ class AnalysisRow(Base):
     turns: Mapped[int | None]
     #: The sender asked for what each network contributed and where each of them looked.
     explain: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: The person's age, where it was told.
+    age_years: Mapped[int | None] = mapped_column(SmallInteger)
     images_deleted_at: Mapped[dt.datetime | None]
 
     #: Whose analysis it is; NULL: anonymous, and open to whoever knows its id.
@@ -152,6 +155,8 @@ class AnalysisRow(Base):
     reason_sentence: Mapped[str | None]
 
     probability: Mapped[float | None]
+    #: The probability from the photograph alone; NULL where that is all there was.
+    without_age: Mapped[float | None]
     band: Mapped[Band | None] = mapped_column(Enum(Band, name="band", values_callable=_values))
     classes: Mapped[dict[str, Any] | None]
     attention: Mapped[list[Any] | None]
@@ -160,6 +165,8 @@ class AnalysisRow(Base):
 
     __table_args__ = (
         CheckConstraint("probability BETWEEN 0 AND 1", name="probability_range"),
+        CheckConstraint("without_age BETWEEN 0 AND 1", name="without_age_range"),
+        CheckConstraint("age_years BETWEEN 0 AND 120", name="age_range"),
         CheckConstraint("deliveries >= 0", name="deliveries_range"),
         CheckConstraint("turns IN (1, 2, 4, 8)", name="turns_known"),
         CheckConstraint(

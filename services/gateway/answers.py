@@ -31,6 +31,7 @@ def answer_of(analysis: Analysis, waiting_ahead: int | None = None) -> dict[str,
         "store": analysis.store,
         "tta": analysis.turns,
         "explain": analysis.explain,
+        "age": analysis.age_years,
         "image_stored": analysis.images_deleted_at is None,
         "links": links_of(analysis),
     }
@@ -73,6 +74,7 @@ def _result(result: Result, analysis: Analysis) -> dict[str, Any]:
     preparation = analysis.preparation or {}
     answer = {
         "probability": result.probability,
+        "probability_without_age": result.without_age,
         "band": result.band.value,
         "networks": [
             {

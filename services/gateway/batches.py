@@ -106,6 +106,7 @@ def _submission(
         turns=options.turns,
         answer_within_s=gateway.settings.answer_within_s,
         explain=options.explain,
+        age_years=options.age_years,
         refusal=refusal,
     )
 

@@ -28,24 +28,24 @@ _ICD10_CODES = {
     "vasc": "D18.0",
 }
 
-_CATEGORY = [
-    {
-        "coding": [
-            {
-                "system": "http://terminology.hl7.org/CodeSystem/observation-category",
-                "code": "imaging",
-                "display": "Imaging",
-            }
-        ]
-    }
-]
+
+def _category(code: str, display: str) -> list[dict[str, Any]]:
+    system = "http://terminology.hl7.org/CodeSystem/observation-category"
+    return [{"coding": [{"system": system, "code": code, "display": display}]}]
+
+
+_CATEGORY = _category("imaging", "Imaging")
+#: For what a person told.
+_SURVEY = _category("survey", "Survey")
 
 
 def fhir_bundle(analysis: Analysis, result: Result) -> dict[str, Any]:
     """A Bundle of type *collection*; ids follow from the analysis' id, so that filing it twice changes nothing."""
     moment = (analysis.finished_at or analysis.updated_at).isoformat()
+    age = [_age(analysis, result.without_age, moment)] if result.without_age is not None else []
     observations = [
-        _malignancy(analysis, result, moment),
+        _malignancy(analysis, result, moment, age),
+        *age,
         *(_network(analysis, opinion, moment) for opinion in result.networks),
         *(_diagnosis(analysis, name, probability, moment) for name, probability in result.classes),
     ]
@@ -74,7 +74,8 @@ def _report(analysis: Analysis, result: Result, observations: list[dict[str, Any
     }
 
 
-def _malignancy(analysis: Analysis, result: Result, moment: str) -> dict[str, Any]:
+def _malignancy(analysis: Analysis, result: Result, moment: str, derived_from: list[dict[str, Any]]) -> dict[str, Any]:
+    known = {"derivedFrom": [{"reference": _urn(one["id"])} for one in derived_from]} if derived_from else {}
     return {
         **_observation(analysis, "malignancy", moment),
         "code": _concept("malignancy-probability", "Calibrated probability of malignancy"),
@@ -82,6 +83,23 @@ def _malignancy(analysis: Analysis, result: Result, moment: str) -> dict[str, An
         "interpretation": [_concept(f"band-{result.band.value}", BAND_LABELS[result.band])],
         "method": {"text": f"LesionLens stack {result.model_version}"},
         "note": [{"text": DISCLAIMER}],
+        **known,
+    }
+
+
+def _age(analysis: Analysis, without_age: float, moment: str) -> dict[str, Any]:
+    """The person's age as it was told, which the probability counts in (LOINC 30525-0, UCUM years)."""
+    return {
+        **_observation(analysis, "age", moment),
+        "category": _SURVEY,
+        "code": {"coding": [{"system": "http://loinc.org", "code": "30525-0", "display": "Age"}], "text": "Age"},
+        "valueQuantity": {
+            "value": analysis.age_years,
+            "unit": "years",
+            "system": "http://unitsofmeasure.org",
+            "code": "a",
+        },
+        "note": [{"text": f"As told by the sender. From the photograph alone the probability is {without_age:.4f}."}],
     }
 
 

@@ -41,6 +41,7 @@ class ModelCatalogue:
                 "bands": stack["bands"],
                 "test_time_augmentation": stack["test_time_augmentation"],
                 "out_of_distribution": stack.get("out_of_distribution") is not None,
+                "age": stack.get("age") is not None,
                 "metrics": stack.get("metrics", {}),
             }
         except (KeyError, TypeError) as error:

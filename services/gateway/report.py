@@ -80,6 +80,8 @@ class _Page:
         self._line(words.band, size=18, bold=True, colour=_BAND_COLOURS[result.band], drop=22, before=12)
         self._line(f"{words.probability}: {words.percent(result.probability)}", size=11, bold=True, drop=14)
         self._line(words.meaning, size=8, colour=_PALE, drop=12)
+        if words.of_age:
+            self._line(words.of_age, size=8, colour=_PALE, drop=12)
 
     def pictures(self, result: Result, photograph: bytes | None) -> None:
         square = None if photograph is None else _centre_square(photograph)

@@ -26,6 +26,8 @@ class ReportWords:
     band: str
     probability: str
     meaning: str
+    #: That the age counts in the probability, and what it is without; empty where it does not.
+    of_age: str
     photograph_gone: str
     photograph_caption: str
     attention_caption: str
@@ -62,6 +64,14 @@ def bounded(share: float, write: Callable[[float], str]) -> str:
 def english_words(analysis: Analysis, result: Result) -> ReportWords:
     """The report in English, in the words of the API."""
     guidance = guidance_for(result.band)
+
+    def percent(share: float) -> str:
+        return bounded(share, "{:.1%}".format)
+
+    of_age = ""
+    if result.without_age is not None:
+        alone = percent(result.without_age)
+        of_age = f"The age that was told, {analysis.age_years}, counts in it; from the photograph alone it is {alone}."
     concerns = (analysis.preparation or {}).get("concerns") or ()
     return ReportWords(
         language="en",
@@ -74,6 +84,7 @@ def english_words(analysis: Analysis, result: Result) -> ReportWords:
         probability="Calibrated probability of malignancy",
         meaning=f"Of 100 photographs answered with this number, about {counted_of_hundred(result)} would be expected to"
         " be malignant among photographs like those tested.",
+        of_age=of_age,
         photograph_gone="The photograph is no longer stored.",
         photograph_caption="Centre square of the photograph, as analysed",
         attention_caption="Where the networks looked (light = most)",
@@ -86,5 +97,5 @@ def english_words(analysis: Analysis, result: Result) -> ReportWords:
         concerns=tuple(str(concern["sentence"]) for concern in concerns),
         disclaimer=DISCLAIMER,
         class_names=CLASS_LABELS,
-        percent=lambda share: bounded(share, "{:.1%}".format),
+        percent=percent,
     )

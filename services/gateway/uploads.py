@@ -49,6 +49,7 @@ class UploadOptions:
         store: keep the photograph for its retention time; otherwise it goes as soon as the analysis ends.
         turns: sides to look at the lesion from (test-time augmentation); None: as many as the stack was made for.
         explain: tell also what each network contributed to the answer, and where each of them looked.
+        age_years: the person's age, 0–120, where it was told: the models may make use of it.
         idempotency_key: the same key with the same upload gives the same analysis.
     """
 
@@ -56,6 +57,7 @@ class UploadOptions:
     store: bool = True
     turns: int | None = None
     explain: bool = False
+    age_years: int | None = None
     idempotency_key: str | None = None
 
 
@@ -92,6 +94,7 @@ def take(gateway: Gateway, data: bytes, options: UploadOptions) -> Analysis:
         turns=options.turns,
         answer_within_s=gateway.settings.answer_within_s,
         explain=options.explain,
+        age_years=options.age_years,
     )
     analysis = store_and_record(gateway, submission, photograph.image)
     gateway.metrics.uploads_accepted.inc()

@@ -51,6 +51,7 @@ def look(
     turns: int | None = None,
     watch: Callable[[NDArray[np.uint8], Sequence[NetworkAnswer]], None] | None = None,
     explain: bool = False,
+    age_years: int | None = None,
 ) -> Result | Reason | Unanswered:
     """The answer for a prepared lesion, or why there is none.
 
@@ -65,6 +66,7 @@ def look(
         watch: is shown what the networks looked at, uint8 [turns,224,224,3], and their four answers, each to the first
             of those turns, before anything is made of them.
         explain: tell also what each network contributed.
+        age_years: the person's age, where it is known.
     """
     turns_of = dict.fromkeys(NETWORKS, turns) if turns else stack.turns
     pose = pose_of(tensor)
@@ -80,7 +82,7 @@ def look(
     if strange and not force:
         return NOT_A_LESION
     as_photographed = [replace(answer, attention=turned_back(answer.attention, pose)) for answer in answers]
-    result = combine(stack, as_photographed, explain=explain)
+    result = combine(stack, as_photographed, explain=explain, age_years=age_years)
     return _doubted(result) if strange else result
 
 

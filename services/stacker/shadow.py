@@ -37,12 +37,14 @@ _log = structlog.get_logger(__name__)
 class Seen:
     """What the networks looked at, uint8 [turns,224,224,3], and what each answered to the first of those turns.
 
-    `turns`: as many as the sender asked for; None: as many as the stack is made for.
+    `turns`: as many as the sender asked for; None: as many as the stack is made for. `age_years`: of the person, where
+    it is known.
     """
 
     looked_at: NDArray[np.uint8]
     answers: Sequence[NetworkAnswer]
     turns: int | None = None
+    age_years: int | None = None
 
 
 class Shadow:
@@ -103,7 +105,8 @@ class Shadow:
             _log.warning("the shadow did not answer", networks=failures)
             return
         together = [shadows.get(answer.name, answer) for answer in seen.answers]
-        would = combine(self._stack if self._fitted else _for_any(self._stack, together), together)
+        stack = self._stack if self._fitted else _for_any(self._stack, together)
+        would = combine(stack, together, age_years=seen.age_years)
         if self._familiarity is not None and not self._familiarity.is_lesion(together):
             # Refused there: what the networks make of it is no answer.
             self._metrics.answers.labels(answered.band.value, NOT_A_LESION.code).inc()

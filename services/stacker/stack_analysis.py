@@ -110,7 +110,7 @@ class Stacker:
             return IMAGE_MISSING
 
         def watch(looked_at: NDArray[np.uint8], answers: Sequence[NetworkAnswer]) -> None:
-            seen.append(Seen(looked_at, tuple(answers), lease.turns))
+            seen.append(Seen(looked_at, tuple(answers), lease.turns, lease.age_years))
 
         return look(
             tensor,
@@ -122,6 +122,7 @@ class Stacker:
             turns=lease.turns,
             watch=watch,
             explain=lease.explain,
+            age_years=lease.age_years,
         )
 
     def _count_calls(self, lease: Lease, outcome: Result | Reason | Unanswered) -> None:

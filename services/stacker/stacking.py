@@ -2,7 +2,8 @@
 
 The stack is data, not code: `stack.json`, exported together with the networks it was fitted for. It holds a logistic
 regression on the four malignant logits (its sigmoid is the calibrated probability), a multinomial one on the
-networks' log-softmax of the seven classes, and the two thresholds of the band.
+networks' log-softmax of the seven classes, and the two thresholds of the band; and, where the ages of enough people
+were known, what a person's age adds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from services.analysis.errors import ModelMismatchError
 from services.analysis.results import (
     ATTENTION_SIDE,
     CLASSES,
+    MALIGNANT_CLASSES,
     NETWORKS,
+    OLDEST_YEARS,
+    YOUNGEST_YEARS,
     Band,
     Explanation,
     NetworkExplanation,
@@ -31,11 +35,15 @@ from serving.answers import NetworkAnswer
 from serving.model_files import checksum, network_file
 
 Floats = NDArray[np.float64]
+_MALIGNANT_AT = [CLASSES.index(name) for name in MALIGNANT_CLASSES]
 Turns = Literal[1, 2, 4, 8]
 
 #: Beside the networks: the stack that answers, and the one for versions that are only tried (the canaries).
 STACK_FILE = "stack.json"
 CANARY_STACK_FILE = "stack.canary.json"
+
+#: Ages are counted from here, as `training/age.py` does; about the mean of dermatology's published collections.
+_AGE_OF_NO_MATTER_YEARS = 50
 
 
 class _Part(BaseModel):
@@ -78,6 +86,31 @@ class ClassRegression(_Part):
         return self
 
 
+class AgeRegression(_Part):
+    """Logistic regression on the stack's own logit and a person's age, for when that is known.
+
+    With age: `scale` × logit + `per_decade` × (age − 50) / 10 + `intercept`, the age taken for the nearest one in
+    `from_years`–`to_years`: of younger and older people there were too few to learn from.
+    """
+
+    scale: Annotated[float, Field(gt=0)]
+    per_decade: float
+    intercept: float
+    from_years: Annotated[int, Field(ge=YOUNGEST_YEARS, le=OLDEST_YEARS)]
+    to_years: Annotated[int, Field(ge=YOUNGEST_YEARS, le=OLDEST_YEARS)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AgeRegression:
+        if self.from_years > self.to_years:
+            raise ValueError("from_years is above to_years")
+        return self
+
+    def of_age(self, age_years: int) -> float:
+        """What an age adds, in log-odds: nothing at fifty."""
+        within = min(max(age_years, self.from_years), self.to_years)
+        return self.per_decade * (within - _AGE_OF_NO_MATTER_YEARS) / 10
+
+
 class Bands(_Part):
     """Probability thresholds: below `low_below` is low, from `high_from` on is high, unsure between."""
 
@@ -102,6 +135,8 @@ class Stack(_Part):
     malignant: MalignantRegression
     classes: ClassRegression
     bands: Bands
+    #: None: a person's age makes no difference.
+    age: AgeRegression | None = None
     #: Turns a network looks at where nothing else is said.
     test_time_augmentation: Turns = 1
     out_of_distribution: dict[str, JsonValue] | None = None
@@ -154,7 +189,9 @@ def refuse_changed_networks(stack: Stack, models: Path) -> None:
             raise ModelMismatchError(f"the stack was fitted for another file than {file} (sha256)")
 
 
-def combine(stack: Stack, answers: Sequence[NetworkAnswer], *, explain: bool = False) -> Result:
+def combine(
+    stack: Stack, answers: Sequence[NetworkAnswer], *, explain: bool = False, age_years: int | None = None
+) -> Result:
     """The calibrated answer of the four networks.
 
     Args:
@@ -162,6 +199,7 @@ def combine(stack: Stack, answers: Sequence[NetworkAnswer], *, explain: bool = F
         answers: one per network, any order, each over one or more turns of the lesion; turns are averaged in the
             logit (their attention must already be turned back).
         explain: tell also what each network contributed, and where each of them looked.
+        age_years: the person's age, where it is known; it counts if the stack has learnt what it means.
 
     Raises:
         ModelMismatchError: a network is missing or has another version than the stack was fitted for.
@@ -178,8 +216,12 @@ def combine(stack: Stack, answers: Sequence[NetworkAnswer], *, explain: bool = F
     ordered = [by_name[name] for name in NETWORKS]
     logits = np.array([answer.logit.mean(dtype=np.float64) for answer in ordered])
     features = np.concatenate([_log_softmax(answer.class_logits.mean(axis=0, dtype=np.float64)) for answer in ordered])
-    probability = _sigmoid(float(np.dot(stack.malignant.coefficients, logits)) + stack.malignant.intercept)
+    of_picture = float(np.dot(stack.malignant.coefficients, logits)) + stack.malignant.intercept
+    logit = _with_age(stack, of_picture, age_years)
+    probability = _sigmoid(logit)
     class_logits = np.asarray(stack.classes.coefficients) @ features + np.asarray(stack.classes.intercepts)
+    # What the age adds, it adds to all that is malignant: how that is divided is left to the photograph.
+    class_logits[_MALIGNANT_AT] += logit - of_picture
     class_probabilities = np.exp(_log_softmax(class_logits))
     return Result(
         probability=probability,
@@ -191,21 +233,33 @@ def combine(stack: Stack, answers: Sequence[NetworkAnswer], *, explain: bool = F
         classes=tuple((name, float(p)) for name, p in zip(CLASSES, class_probabilities, strict=True)),
         attention=_shared_attention([answer.attention for answer in ordered]),
         model_version=stack.version,
-        explanation=_explanation(stack, ordered, logits) if explain else None,
+        explanation=_explanation(stack, ordered, logits, age_years) if explain else None,
+        without_age=None if stack.age is None or age_years is None else _sigmoid(of_picture),
     )
 
 
-def _explanation(stack: Stack, ordered: Sequence[NetworkAnswer], logits: Floats) -> Explanation:
+def _with_age(stack: Stack, of_picture: float, age_years: int | None) -> float:
+    if stack.age is None or age_years is None:
+        return of_picture
+    return stack.age.scale * of_picture + stack.age.of_age(age_years) + stack.age.intercept
+
+
+def _explanation(stack: Stack, ordered: Sequence[NetworkAnswer], logits: Floats, age_years: int | None) -> Explanation:
+    scale, intercept, of_age = 1.0, 0.0, None
+    if stack.age is not None and age_years is not None:
+        scale, intercept, of_age = stack.age.scale, stack.age.intercept, stack.age.of_age(age_years)
+    coefficients = [scale * coefficient for coefficient in stack.malignant.coefficients]
     return Explanation(
-        intercept=stack.malignant.intercept,
+        intercept=scale * stack.malignant.intercept + intercept,
         low_below=stack.bands.low_below,
         high_from=stack.bands.high_from,
         networks=tuple(
             NetworkExplanation(
                 answer.name, coefficient, coefficient * float(logit), _shared_attention([answer.attention])
             )
-            for answer, coefficient, logit in zip(ordered, stack.malignant.coefficients, logits, strict=True)
+            for answer, coefficient, logit in zip(ordered, coefficients, logits, strict=True)
         ),
+        of_age=of_age,
     )
 
 

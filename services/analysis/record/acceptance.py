@@ -46,6 +46,7 @@ class Acceptance(Record):
                     "new_store": submission.store,
                     "new_turns": submission.turns,
                     "new_explain": submission.explain,
+                    "new_age_years": submission.age_years,
                     "new_api_key_id": self._api_key_id,
                     "answer_within_s": submission.answer_within_s,
                 },
@@ -103,6 +104,7 @@ class Acceptance(Record):
                     turns=submission.turns,
                     answer_by=in_seconds(submission.answer_within_s),
                     explain=submission.explain,
+                    age_years=submission.age_years,
                     api_key_id=self._api_key_id,
                     batch_id=batch_id,
                     batch_position=position,
@@ -168,9 +170,11 @@ def _digest_of_all(submissions: Sequence[Submission]) -> bytes:
 
 def _options(of: Submission | Analysis) -> tuple[object, ...]:
     """How a photograph is to be treated: with the same bytes and other options it is another upload."""
-    asked: tuple[object, ...] = (of.force, of.store, of.turns)
-    # Left out where it was not asked for: digests of batches from before the option existed stay as they were.
-    return (*asked, "explain") if of.explain else asked
+    # What came later is left out where it was not sent: digests of batches from before it existed stay as they were.
+    later = ["explain"] if of.explain else []
+    if of.age_years is not None:
+        later.append(f"age {of.age_years}")
+    return (of.force, of.store, of.turns, *later)
 
 
 def _begun(refusal: Reason | None) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class Submission:
     #: Seconds after which nobody waits for the answer any more; None: as long as it takes.
     answer_within_s: float | None = None
     explain: bool = False
+    #: Of the person, 0–120; None: not told.
+    age_years: int | None = None
     #: Set when the gateway already knows that the file cannot be used: it is recorded as rejected, with no photograph.
     refusal: Reason | None = None
 
@@ -68,6 +70,7 @@ class Lease:
     #: Seconds that are left of the time in which the analysis must be answered; None: no limit.
     time_left_s: float | None = None
     explain: bool = False
+    age_years: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Analysis:
     images_deleted_at: dt.datetime | None
     upload_digest: bytes
     explain: bool = False
+    age_years: int | None = None
     preparation: Mapping[str, Any] | None = None
     reason: Reason | None = None
     result: Result | None = None

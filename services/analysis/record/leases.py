@@ -60,6 +60,7 @@ class Leases(Record):
                     turns=row.turns,
                     time_left_s=None if row.time_left_s is None else float(row.time_left_s),
                     explain=row.explain,
+                    age_years=row.age_years,
                 )
         with self._transaction() as connection:
             hopeless = (AnalysisRow.deliveries >= max_deliveries, TOO_MANY_DELIVERIES), (too_late(), OUT_OF_TIME)
@@ -151,6 +152,7 @@ class Leases(Record):
                     "new_classes": dict(result.classes),
                     "new_attention": [list(row) for row in result.attention],
                     "new_model_version": result.model_version,
+                    "new_without_age": result.without_age,
                     "new_explanation": asdict(result.explanation) if result.explanation else None,
                     **networks,
                     **({"doubts": doubts} if doubts else {}),

@@ -158,7 +158,7 @@ def _forget_what_was_sent(connection: Connection, batch_id: uuid.UUID) -> None:
 def _emptied() -> dict[str, Any]:
     forgotten = (
         "preparation", "reason_code", "reason_sentence", "probability", "band", "classes", "attention",
-        "model_version", "explanation", "due_at", "idempotency_key_digest",
+        "model_version", "explanation", "age_years", "without_age", "due_at", "idempotency_key_digest",
     )  # fmt: skip
     return {
         "state": AnalysisState.DELETED,

@@ -54,6 +54,7 @@ def analysis_of(row: Row[Any], opinions: tuple[NetworkOpinion, ...]) -> Analysis
             attention=tuple(tuple(float(x) for x in line) for line in row.attention),
             model_version=row.model_version,
             explanation=_explanation(row.explanation),
+            without_age=row.without_age,
         )
     reason = None
     if row.state in TERMINAL_STATES and row.reason_code is not None:
@@ -69,6 +70,7 @@ def analysis_of(row: Row[Any], opinions: tuple[NetworkOpinion, ...]) -> Analysis
         store=row.store,
         turns=row.turns,
         explain=row.explain,
+        age_years=row.age_years,
         images_deleted_at=row.images_deleted_at,
         upload_digest=row.upload_digest,
         preparation=row.preparation,
@@ -91,7 +93,7 @@ def _explanation(stored: Mapping[str, Any] | None) -> Explanation | None:
         )
         for network in stored["networks"]
     )
-    return Explanation(stored["intercept"], stored["low_below"], stored["high_from"], networks)
+    return Explanation(stored["intercept"], stored["low_below"], stored["high_from"], networks, stored.get("of_age"))
 
 
 def refused(state: AnalysisState, reason: Reason) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from flask import Response, request
 
 from services.analysis.errors import AnalysisGoneError
 from services.analysis.record import Analysis
+from services.analysis.results import OLDEST_YEARS, YOUNGEST_YEARS
 from services.analysis.states import AnalysisState
 from services.gateway.answers import answer_of, etag_of, json_response, path_of
 from services.gateway.api import problems
@@ -101,6 +102,13 @@ _UPLOAD_FORM = {
                         "type": "boolean",
                         "default": False,
                         "description": "Tell also what each network contributed, and where each of them looked.",
+                    },
+                    "age": {
+                        "type": "integer",
+                        "minimum": YOUNGEST_YEARS,
+                        "maximum": OLDEST_YEARS,
+                        "description": "Of the person, in years. The probability then counts it in, if these models"
+                        " have learnt what it means (`age` in /v1/models).",
                     },
                 },
             }

@@ -11,6 +11,7 @@ from werkzeug.datastructures import FileStorage
 
 from services.analysis.errors import AnalysisNotFoundError
 from services.analysis.record import Analysis
+from services.analysis.results import OLDEST_YEARS, YOUNGEST_YEARS
 from services.analysis.states import AnalysisState
 from services.gateway.answers import answer_of, etag_of, json_response
 from services.gateway.api import problems
@@ -60,6 +61,12 @@ _BATCH_FORM = {
                     "store": {"type": "boolean", "default": True},
                     "tta": {"type": "integer", "enum": list(TURNS)},
                     "explain": {"type": "boolean", "default": False},
+                    "age": {
+                        "type": "integer",
+                        "minimum": YOUNGEST_YEARS,
+                        "maximum": OLDEST_YEARS,
+                        "description": "Of the person in all of the photographs, in years.",
+                    },
                 },
             }
         }

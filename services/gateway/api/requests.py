@@ -13,6 +13,7 @@ from flask import Request, current_app
 from werkzeug.datastructures import FileStorage
 
 from services.analysis.errors import AnalysisNotFoundError, WebhookNotFoundError
+from services.analysis.results import OLDEST_YEARS, YOUNGEST_YEARS
 from services.gateway.access import caller
 from services.gateway.door import TooMuchWaitingError
 from services.gateway.errors import (
@@ -170,13 +171,14 @@ def image_field(request: Request) -> bytes:
 
 
 def upload_options(request: Request) -> UploadOptions:
-    """The options of an upload: form fields `force`, `store`, `tta` and `explain`, header Idempotency-Key."""
-    refuse_unknown(request.form, {"force", "store", "tta", "explain"})
+    """The options of an upload: form fields `force`, `store`, `tta`, `explain` and `age`, header Idempotency-Key."""
+    refuse_unknown(request.form, {"force", "store", "tta", "explain", "age"})
     return UploadOptions(
         force=_boolean(request, "force", default=False),
         store=_boolean(request, "store", default=True),
         turns=_turns(request),
         explain=_boolean(request, "explain", default=False),
+        age_years=age_years(request),
         idempotency_key=_idempotency_key(request),
     )
 
@@ -215,6 +217,22 @@ def _turns(request: Request) -> int | None:
         return None
     if text not in map(str, TURNS):
         raise MalformedRequestError(f"The field “tta” must be one of {', '.join(map(str, TURNS))}.")
+    return int(text)
+
+
+def age_years(request: Request) -> int | None:
+    """The person's age in the form field `age`, which may be missing or empty.
+
+    Raises:
+        MalformedRequestError: it is no whole number of years of a person.
+    """
+    text = request.form.get("age", "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and YOUNGEST_YEARS <= int(text) <= OLDEST_YEARS):
+        raise MalformedRequestError(
+            f"The field “age” must be a whole number of years from {YOUNGEST_YEARS} to {OLDEST_YEARS}, or empty."
+        )
     return int(text)
 
 

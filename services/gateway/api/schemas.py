@@ -73,12 +73,17 @@ class NetworkExplanationSchema(Schema):
 
 
 class ExplanationSchema(Schema):
-    """How the probability came about: sigmoid(intercept + sum of the contributions); and the ends of the bands."""
+    """How the probability came about: sigmoid(intercept + contributions + of_age); and the ends of the bands."""
 
     intercept = Float(required=True)
     low_below = Float(required=True, validate=_SHARE)
     high_from = Float(required=True, validate=_SHARE)
     networks = List(Nested(NetworkExplanationSchema), required=True, validate=Length(equal=len(NETWORKS)))
+    of_age = Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "What the person's age added, in log-odds; null: it was not counted in."},
+    )
 
 
 class ResultSchema(Schema):
@@ -86,6 +91,15 @@ class ResultSchema(Schema):
 
     probability = Float(
         required=True, validate=_SHARE, metadata={"description": "Calibrated probability of malignancy."}
+    )
+    probability_without_age = Float(
+        required=True,
+        allow_none=True,
+        validate=_SHARE,
+        metadata={
+            "description": "From the photograph alone. Null where that is all there was: no age was told, or these"
+            " models make nothing of it."
+        },
     )
     band = String(
         required=True,
@@ -140,6 +154,7 @@ class AnalysisSchema(Schema):
         metadata={"description": "Sides that were asked for; null: the models' own."},
     )
     explain = Boolean(required=True)
+    age = Integer(required=True, allow_none=True, metadata={"description": "Of the person, in years; null: not told."})
     image_stored = Boolean(required=True)
     links = Dict(keys=String(), values=String(), required=True)
     waiting_ahead = Integer(metadata={"description": "Unfinished analyses accepted before it; while queued."})
@@ -272,6 +287,7 @@ class ModelsSchema(Schema):
     bands = Dict(required=True, metadata={"description": "Operating points: where the bands begin and end."})
     test_time_augmentation = Integer(required=True)
     out_of_distribution = Boolean(required=True)
+    age = Boolean(required=True, metadata={"description": "Whether the person's age counts, where it is told."})
     metrics = Dict(required=True)
 
 

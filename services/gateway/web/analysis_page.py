@@ -73,7 +73,7 @@ def use_anyway(analysis_id: uuid.UUID) -> BaseResponse:
         photograph = desk().photograph(analysis_id)
     except BlobMissingError:
         return redirect(url_for("pages.start", force=1), 303)
-    again = desk().take(photograph, force=True, store=refused.store)
+    again = desk().take(photograph, force=True, store=refused.store, age_years=refused.age_years)
     return redirect(url_for("pages.analysis", analysis_id=again, instead=analysis_id), 303)
 
 

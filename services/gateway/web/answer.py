@@ -51,6 +51,8 @@ class Answer:
     """Everything the answer page shows that follows from the result alone."""
 
     probability: float
+    #: From the photograph alone, where the person's age counts in it; None where it does not.
+    without_age: float | None
     #: The probability as a count out of a hundred; never 0 or 100, which no evidence supports.
     of_hundred: int
     band: str
@@ -83,6 +85,7 @@ def arrange(result: Result, preparation: Mapping[str, Any] | None) -> Answer:
     hair = noted.get("hair_share")
     return Answer(
         probability=result.probability,
+        without_age=result.without_age,
         of_hundred=min(99, max(1, round(result.probability * 100))),
         band=result.band.value,
         words=BANDS[result.band],

@@ -16,7 +16,7 @@ class Desk(Protocol):
     def settings(self) -> Settings:
         """The settings of the process."""
 
-    def take(self, image: bytes, *, force: bool, store: bool) -> uuid.UUID:
+    def take(self, image: bytes, *, force: bool, store: bool, age_years: int | None) -> uuid.UUID:
         """Accepts a photograph; the id of its analysis.
 
         Raises:

@@ -34,6 +34,8 @@ class Evidence:
     low_below: float
     high_from: float
     metrics: Mapping[str, Any]
+    #: Whether the stack has learnt what a person's age means.
+    counts_age: bool = False
 
     @property
     def missed_below(self) -> int | None:
@@ -103,4 +105,5 @@ def _read(path: Path, _changed_ns: int) -> Evidence:
         low_below=float(bands["low_below"]),
         high_from=float(bands["high_from"]),
         metrics=stack.get("metrics") or {},
+        counts_age=stack.get("age") is not None,
     )

@@ -26,9 +26,9 @@ class GatewayDesk(Desk):
         """The settings of the process."""
         return self._gateway.settings
 
-    def take(self, image: bytes, *, force: bool, store: bool) -> uuid.UUID:
+    def take(self, image: bytes, *, force: bool, store: bool, age_years: int | None) -> uuid.UUID:
         """Accepts a photograph as `POST /v1/analyses` does."""
-        return take(self._gateway, image, UploadOptions(force=force, store=store)).id
+        return take(self._gateway, image, UploadOptions(force=force, store=store, age_years=age_years)).id
 
     def find(self, analysis_id: uuid.UUID) -> Analysis:
         """Reads the record."""

@@ -35,6 +35,7 @@ def words_of_report(analysis: Analysis, result: Result) -> ReportWords:
                 num=counted_of_hundred(result),
             )
         ),
+        of_age=_of_age(analysis, result),
         photograph_gone=_("The photo is no longer stored on the server."),
         photograph_caption=_("Middle square of the photo, as the networks saw it"),
         attention_caption=_("Where the networks looked (light: most)"),
@@ -48,6 +49,19 @@ def words_of_report(analysis: Analysis, result: Result) -> ReportWords:
         disclaimer=str(DISCLAIMER),
         class_names={code: str(name.medical) for code, name in DIAGNOSES.items()},
         percent=lambda share: bounded(share, _percent),
+    )
+
+
+def _of_age(analysis: Analysis, result: Result) -> str:
+    if result.without_age is None:
+        return ""
+    alone = bounded(result.without_age, _percent)
+    return _plain(
+        _(
+            "The age of %(age)s is counted in. From the photo alone it would be %(share)s.",
+            age=analysis.age_years,
+            share=alone,
+        )
     )
 
 

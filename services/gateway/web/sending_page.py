@@ -8,13 +8,16 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.wrappers import Response as BaseResponse
 
 from services.analysis.errors import LesionLensError
-from services.gateway.api.requests import MULTIPART_OVERHEAD_BYTES, limit_body
+from services.analysis.results import OLDEST_YEARS, YOUNGEST_YEARS
+from services.gateway.api.requests import MULTIPART_OVERHEAD_BYTES, age_years, limit_body
+from services.gateway.errors import MalformedRequestError
 from services.gateway.policy import UPLOADS, route_policy
 from services.gateway.web.blueprint import READING, desk, pages
+from services.gateway.web.evidence import read_evidence
 from services.gateway.web.form_token import require_own_form
 from services.gateway.web.problem_pages import words_of
 from services.gateway.web.script_texts import start_texts
-from services.gateway.web.wording import NO_PHOTOGRAPH, ONE_PHOTOGRAPH, REFUSALS, Refusal
+from services.gateway.web.wording import NO_AGE, NO_PHOTOGRAPH, ONE_PHOTOGRAPH, REFUSALS, Refusal
 
 
 @pages.get("/")
@@ -34,10 +37,15 @@ def send() -> BaseResponse | tuple[str, int]:
     if isinstance(photograph, Refusal):
         return _start_page(photograph), 400
     try:
+        told = age_years(request)
+    except MalformedRequestError:
+        return _start_page(NO_AGE), 400
+    try:
         analysis_id = desk().take(
             photograph,
             force=bool(request.form.get("force")),
             store=not request.form.get("do_not_store"),
+            age_years=told,
         )
     except LesionLensError as error:
         problem = REFUSALS.get(getattr(error, "code", "")) or words_of(error.status)
@@ -55,7 +63,9 @@ def _chosen_photograph() -> bytes | Refusal:
 
 
 def _start_page(problem: Refusal | None) -> str:
-    limit = desk().settings.max_upload_bytes
+    settings = desk().settings
+    limit = settings.max_upload_bytes
+    evidence = read_evidence(settings.models_dir)
     return render_template(
         "web/start.html",
         problem=problem,
@@ -63,4 +73,7 @@ def _start_page(problem: Refusal | None) -> str:
         max_upload_bytes=limit,
         max_upload_megabytes=format_decimal(limit // 1_000_000),
         offer_force=bool(request.args.get("force")),
+        ask_age=evidence is not None and evidence.counts_age,
+        ages=(YOUNGEST_YEARS, OLDEST_YEARS),
+        told=request.form,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from services.analysis.record import (
     Upkeep,
     ownership,
 )
-from services.analysis.results import CLASSES, NETWORKS, Band, NetworkOpinion, Reason, Result
+from services.analysis.results import CLASSES, NETWORKS, Band, Explanation, NetworkOpinion, Reason, Result
 from services.analysis.states import PREPARE, STACK, AnalysisState, Stage
 from services.analysis.tables import BatchRow, PredictionRow
 
@@ -189,6 +190,8 @@ def test_the_same_idempotency_key_gives_the_same_analysis(
         record.accept(Submission(uuid.uuid4(), b"photo", idempotency_key_digest=b"key", force=True))
     with pytest.raises(IdempotencyMismatchError):
         record.accept(Submission(uuid.uuid4(), b"photo", idempotency_key_digest=b"key", turns=8))
+    with pytest.raises(IdempotencyMismatchError):
+        record.accept(Submission(uuid.uuid4(), b"photo", idempotency_key_digest=b"key", age_years=61))
 
 
 @pytest.fixture
@@ -245,8 +248,9 @@ def test_a_batch_repeated_while_the_first_is_deleted_is_accepted_anew(
 def test_deletion_leaves_nothing_but_the_fact(
     record: AnalysisRecord, engine: Engine, accept: Callable[..., uuid.UUID]
 ) -> None:
-    analysis_id = accept()
-    finished(record, analysis_id)
+    analysis_id = accept(age_years=61)
+    record.advance(claim(record, analysis_id, PREPARE), {"hair_share": 0.01})
+    record.finish(claim(record, analysis_id, STACK), replace(RESULT, without_age=0.2))
     record.add_feedback(analysis_id, Feedback("mel", "biopsy", consent=True))
     record.delete(analysis_id)
     record.delete(analysis_id)
@@ -255,8 +259,25 @@ def test_deletion_leaves_nothing_but_the_fact(
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM prediction")).scalar_one() == 0
         assert connection.execute(text("SELECT count(*) FROM feedback")).scalar_one() == 0
-        row = connection.execute(text("SELECT preparation, probability, classes, upload_digest FROM analysis")).one()
-    assert tuple(row) == (None, None, None, b"")
+        row = connection.execute(
+            text("SELECT preparation, probability, classes, age_years, without_age, upload_digest FROM analysis")
+        ).one()
+    assert tuple(row) == (None, None, None, None, None, b"")
+
+
+def test_the_age_is_handed_to_the_stage_and_told_with_the_answer(
+    record: AnalysisRecord, accept: Callable[..., uuid.UUID]
+) -> None:
+    analysis_id = accept(age_years=61)
+    record.advance(claim(record, analysis_id, PREPARE), {})
+    lease = claim(record, analysis_id, STACK)
+    assert lease.age_years == 61
+    explanation = Explanation(intercept=-0.9, low_below=0.1, high_from=0.5, networks=(), of_age=0.3)
+    record.finish(lease, replace(RESULT, without_age=0.2, explanation=explanation))
+    told = record.find(analysis_id)
+    assert told.age_years == 61
+    assert told.result is not None
+    assert (told.result.without_age, told.result.explanation) == (0.2, explanation)
 
 
 def test_a_deleted_analysis_is_lost_to_its_worker(record: AnalysisRecord, accept: Callable[..., uuid.UUID]) -> None:
@@ -462,6 +483,9 @@ def test_what_is_tried_again_and_again_has_waited_since_it_came_to_its_stage(
         "deliveries = -1",
         "due_at = NULL",
         "turns = 3",
+        "age_years = -1",
+        "age_years = 121",
+        "without_age = 1.1",
     ],
 )
 def test_nonsense_cannot_be_stored(engine: Engine, accept: Callable[..., uuid.UUID], nonsense: str) -> None:

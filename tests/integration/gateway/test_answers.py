@@ -373,6 +373,17 @@ def test_an_explanation_is_told_to_whoever_asked_for_it(client, workers, upload)
         assert connection.execute(text("SELECT count(explanation) FROM analysis")).scalar_one() == 0
 
 
+def test_an_answer_that_counts_the_age_says_what_the_photograph_alone_gives(client, workers, upload):
+    asked = upload(fields={"age": "61"}).json
+    workers.finish(uuid.UUID(asked["id"]), replace(EXPLAINED, without_age=0.125))
+    body = client.get(f"/v1/analyses/{asked['id']}").json
+    assert (body["age"], body["result"]["probability_without_age"]) == (61, 0.125)
+    assert AnalysisSchema().validate(body) == {}
+    plain = upload(photograph(seed=2)).json
+    workers.finish(uuid.UUID(plain["id"]))
+    assert client.get(f"/v1/analyses/{plain['id']}").json["result"]["probability_without_age"] is None
+
+
 def test_an_overruled_refusal_is_told_beside_the_answer(client, workers, upload, address, analysis_id):
     workers.finish(analysis_id, replace(RESULT, doubts=(NOT_A_LESION,)))
     concerns = client.get(address).json["result"]["concerns"]

@@ -45,6 +45,13 @@ def send(client):
     return send
 
 
+def test_the_age_of_a_batch_is_that_of_each_photograph(send):
+    accepted = send(("a.jpg", picture(20)), ("b.jpg", picture(40)), idempotency_key="k", age="61")
+    assert [item["age"] for item in accepted.json["items"]] == [61, 61]
+    other = send(("a.jpg", picture(20)), ("b.jpg", picture(40)), idempotency_key="k", age="62")
+    assert other.status_code == 422
+
+
 def test_a_batch_is_worked_through_in_order(client, send, workers):
     accepted = send(("a.jpg", picture(20)), ("b.txt", b"words"), ("c.jpg", picture(40)))
     assert accepted.status_code == 202

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,14 @@ def test_an_unfinished_analysis_is_cancelled_and_an_explanation_is_asked_for(cli
     assert client.get(analysis.id).links["cancel"]
     cancelled = client.cancel(analysis.id)
     assert (cancelled.state, cancelled.reason.code) == (AnalysisState.FAILED, "cancelled")
+
+
+def test_the_age_is_sent_and_what_it_changed_is_told(service, client, workers):
+    service.accepted = lambda analysis_id: workers.finish(analysis_id, replace(RESULT, without_age=0.125))
+    analysis = client.classify(photograph(), age_years=61)
+    assert (analysis.age_years, analysis.result.without_age) == (61, 0.125)
+    batch = client.batch([photograph(), photograph(seed=2)], age_years=30)
+    assert [analysis.age_years for analysis in batch.analyses] == [30, 30]
 
 
 def test_waiting_ends_when_its_time_is_over(client):

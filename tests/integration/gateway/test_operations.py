@@ -122,6 +122,7 @@ def test_the_models_are_described(client, settings):
     assert [network["test_time_augmentation"] for network in answer.json["networks"]] == [4, 1, 1, 1]
     assert answer.json["bands"]["high_from"] == 0.5
     assert answer.json["metrics"] == {"auc": 0.9}
+    assert answer.json["age"] is False
 
 
 @pytest.mark.parametrize("stack", [None, "{", '{"version": "1"}'], ids=["missing", "damaged", "incomplete"])

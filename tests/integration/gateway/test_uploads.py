@@ -126,7 +126,9 @@ def test_json_in_place_of_a_form_is_refused(client):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"zoom": "8"}, {"force": "perhaps"}, {"tta": "3"}], ids=["unknown option", "no boolean", "no such tta"]
+    "fields",
+    [{"zoom": "8"}, {"force": "perhaps"}, {"tta": "3"}, {"age": "-1"}, {"age": "121"}, {"age": "4.5"}, {"age": "٣٠"}],
+    ids=["unknown option", "no boolean", "no such tta", "no age", "too old", "no whole years", "no ASCII"],
 )
 def test_options_that_cannot_be_obeyed_are_refused(upload, fields, blobs_stored):
     assert_problem(upload(fields=fields), 400, "malformed-request")
@@ -136,6 +138,14 @@ def test_options_that_cannot_be_obeyed_are_refused(upload, fields, blobs_stored)
 def test_options_are_recorded(upload):
     answer = upload(fields={"force": "true", "store": "false", "tta": "8"}).json
     assert (answer["force"], answer["store"], answer["tta"]) == (True, False, 8)
+
+
+@pytest.mark.parametrize(("told", "kept"), [("61", 61), ("0", 0), ("120", 120), (" 61 ", 61), ("", None)])
+def test_an_age_is_recorded_and_told(upload, client, told, kept):
+    answer = upload(fields={"age": told}).json
+    assert answer["age"] == kept
+    assert client.get(answer["links"]["self"]).json["age"] == kept
+    assert upload(picture()).json["age"] is None
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "HEIF", "AVIF"])

@@ -149,10 +149,10 @@ class World:
         )
         return replace(self, stacker=replace(self.stacker, shadow=shadow))
 
-    def answer(self, turns: int | None = None) -> Result:
+    def answer(self, turns: int | None = None, age_years: int | None = None) -> Result:
         """What one analysis through the stacker is answered."""
         record, analysis_id = self.stacker.record, uuid.uuid4()
-        record.accept(Submission(analysis_id, upload_digest=b"photo", turns=turns))
+        record.accept(Submission(analysis_id, upload_digest=b"photo", turns=turns, age_years=age_years))
         self.stacker.blobs.put_tensor(analysis_id, self.pixels)
         lease = record.claim(analysis_id, PREPARE, lease_s=20, max_deliveries=3)
         assert isinstance(lease, Lease)
@@ -162,7 +162,8 @@ class World:
         assert found.state is AnalysisState.DONE
         assert found.result is not None
         assert [opinion.version for opinion in found.result.networks] == [1] * 4, "nobody answers from a canary"
-        assert found.result.probability == pytest.approx(1 / (1 + np.exp(-1.5)))
+        of_picture = found.result.probability if found.result.without_age is None else found.result.without_age
+        assert of_picture == pytest.approx(1 / (1 + np.exp(-1.5)))
         return found.result
 
     def until(self, holds: Callable[[], bool]) -> None:
@@ -231,6 +232,19 @@ def test_the_canary_s_own_stack_says_what_its_logits_mean(world: World, canary: 
     assert world.below("probability_difference", PROBABILITY_DIFFERENCES) == [
         above(would - answered.probability, PROBABILITY_DIFFERENCES)
     ]
+
+
+def test_a_person_is_as_old_for_the_canaries(world: World) -> None:
+    age = {"scale": 1.0, "per_decade": 0.5, "intercept": 0.0, "from_years": 20, "to_years": 85}
+    knowing = Stack.model_validate({**stacking().model_dump(), "age": age})
+    world = world.shown_by(Stable(), fitted=knowing)
+    world = replace(world, stacker=replace(world.stacker, stack=knowing))
+    answered = world.answer(age_years=80)
+    world.until(lambda: world.count("probability_difference_count") == 1)
+    assert answered.without_age is not None
+    assert answered.without_age < answered.probability
+    # The same networks and the same stack say the same.
+    assert world.below("probability_difference", PROBABILITY_DIFFERENCES) == [above(0.0, PROBABILITY_DIFFERENCES)]
 
 
 class Watching(Stable):

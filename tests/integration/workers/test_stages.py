@@ -98,10 +98,14 @@ class Service:
     sweeper: Sweeper
     networks: Networks
 
-    def upload(self, photograph: bytes, *, store: bool = True, turns: int | None = None) -> uuid.UUID:
+    def upload(
+        self, photograph: bytes, *, store: bool = True, turns: int | None = None, age_years: int | None = None
+    ) -> uuid.UUID:
         analysis_id = uuid.uuid4()
         self.blobs.put_upload(analysis_id, photograph)
-        self.record.accept(Submission(analysis_id, upload_digest=b"photo", store=store, turns=turns))
+        self.record.accept(
+            Submission(analysis_id, upload_digest=b"photo", store=store, turns=turns, age_years=age_years)
+        )
         return analysis_id
 
 
@@ -159,6 +163,19 @@ def test_a_lesion_is_looked_at_from_as_many_sides_as_were_asked_for(
     service.preprocessor.prepare_analysis(analysis_id)
     service.stacker.stack_analysis(analysis_id)
     assert service.networks.turns == looked
+
+
+def test_the_age_that_was_told_counts_in_the_answer(service: Service, photograph: bytes) -> None:
+    age = {"scale": 1.0, "per_decade": 0.25, "intercept": 0.0, "from_years": 20, "to_years": 85}
+    knowing = replace(service.stacker, stack=Stack.model_validate({**STACKING.model_dump(), "age": age}))
+    results = {}
+    for told in (None, 30, 70):
+        analysis_id = service.upload(photograph, age_years=told)
+        service.preprocessor.prepare_analysis(analysis_id)
+        knowing.stack_analysis(analysis_id)
+        results[told] = service.record.find(analysis_id).result
+    assert results[30].probability < results[None].probability < results[70].probability
+    assert results[30].without_age == results[70].without_age == results[None].probability
 
 
 def test_both_tasks_may_be_delivered_twice(service: Service, photograph: bytes, engine: Engine) -> None:

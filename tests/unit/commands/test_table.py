@@ -27,7 +27,7 @@ class Networks:
         return Classified(str(file), AnalysisState.REJECTED, readable=False, reason="not_an_image")
 
     @contextmanager
-    def load(self, _models: Path | None, _turns: int | None) -> Iterator[Networks]:
+    def load(self, _models: Path | None, _turns: int | None, _age_years: int | None) -> Iterator[Networks]:
         self.loaded = True
         yield self
 

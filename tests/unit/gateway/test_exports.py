@@ -116,6 +116,13 @@ def test_the_report_gives_nobody_certainty(probability, counted):
     assert f"answered with this number, about {counted} would" in said_in(report_pdf(analysis(outcome), outcome, None))
 
 
+def test_the_report_says_that_the_age_counts_and_what_the_photograph_alone_gives():
+    outcome = dataclasses.replace(result(), without_age=0.721)
+    said = said_in(report_pdf(analysis(outcome, age_years=61), outcome, None))
+    assert "The age that was told, 61, counts in it; from the photograph alone it is 72.1%." in said
+    assert "age that was told" not in said_in(report_pdf(analysis(result(), age_years=61), result(), None))
+
+
 # --- FHIR ------------------------------------------------------------------------------------------------------
 
 
@@ -130,6 +137,17 @@ def test_the_bundle_is_valid_fhir():
     assert report.status == "preliminary"
     assert DISCLAIMER in report.conclusion
     assert float(observations[0].valueQuantity.value) == 0.8
+
+
+def test_an_age_that_counts_is_an_observation_that_the_probability_is_derived_from():
+    outcome = dataclasses.replace(result(), without_age=0.7)
+    resources = [entry["resource"] for entry in fhir_bundle(analysis(outcome, age_years=61), outcome)["entry"]]
+    malignancy, age = (Observation.model_validate(resource) for resource in resources[1:3])
+    assert [link.reference for link in malignancy.derivedFrom] == [f"urn:uuid:{age.id}"]
+    assert (age.code.coding[0].code, int(age.valueQuantity.value), age.valueQuantity.code) == ("30525-0", 61, "a")
+    assert "0.7000" in age.note[0].text
+    plain = fhir_bundle(analysis(result(), age_years=61), result())["entry"]
+    assert "30525-0" not in json.dumps(plain), "an age that does not count is nobody's business"
 
 
 def test_the_bundle_can_be_filed_without_the_permission_to_read():

@@ -150,6 +150,8 @@ def test_bands_are_closed_below(probability: float, band: Band) -> None:
         {"classes": {**stack_document()["classes"], "intercepts": [0.0] * 6}},
         {"bands": {**stack_document()["bands"], "low_below": 0.9}},
         {"test_time_augmentation": 3},
+        {"age": {"scale": 0.9, "per_decade": 0.25, "intercept": -0.2, "from_years": 85, "to_years": 20}},
+        {"age": {"scale": 0.0, "per_decade": 0.25, "intercept": -0.2, "from_years": 20, "to_years": 85}},
     ],
 )
 def test_a_stack_that_does_not_fit_refuses_to_load(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -198,3 +200,55 @@ def test_an_explanation_adds_up_to_the_probability_and_keeps_every_networks_own_
     assert own[2, 3] == 1
     assert own.sum() == 1
     assert combine(stack, given).explanation is None
+
+
+#: Learnt from people of 20 to 85 years.
+AGE = {"scale": 0.9, "per_decade": 0.25, "intercept": -0.2, "from_years": 20, "to_years": 85}
+WITH_AGE = Stack.model_validate(
+    stack_document(malignant={"coefficients": [0.4, 0.3, 0.5, -0.1], "intercept": -0.9}, age=AGE)
+)
+
+
+def logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def test_the_age_counts_in_the_probability_and_without_it_stands_what_the_picture_says() -> None:
+    given = answers(1.0, -2.0, 0.5, 3.0)
+    of_picture = combine(WITH_AGE, given)
+    at_seventy = combine(WITH_AGE, given, age_years=70)
+    assert logit(at_seventy.probability) == pytest.approx(0.9 * logit(of_picture.probability) + 0.25 * 2 - 0.2)
+    assert at_seventy.without_age == of_picture.probability
+    assert of_picture.without_age is None
+
+
+@pytest.mark.parametrize(("told", "counted"), [(0, 20), (19, 20), (86, 85), (120, 85)])
+def test_an_age_beyond_those_learnt_from_counts_as_the_nearest_of_them(told: int, counted: int) -> None:
+    given = answers(1.0, -2.0, 0.5, 3.0)
+    assert combine(WITH_AGE, given, age_years=told) == combine(WITH_AGE, given, age_years=counted)
+    assert combine(WITH_AGE, given, age_years=20).probability < combine(WITH_AGE, given, age_years=85).probability
+
+
+def test_a_stack_that_has_not_learnt_what_an_age_means_makes_nothing_of_it() -> None:
+    given = answers(1.0, -2.0, 0.5, 3.0)
+    assert combine(STACK, given, age_years=70) == combine(STACK, given)
+
+
+def test_the_age_moves_the_band_and_all_malignant_diagnoses_alike() -> None:
+    given = answers(-0.5, -0.5, -0.5, -0.5)
+    young, old = (dict(combine(WITH_AGE, given, age_years=age).classes) for age in (20, 85))
+    moved = {name: math.log(old[name] / young[name]) for name in CLASSES}
+    assert moved["mel"] == pytest.approx(moved["bcc"]) == pytest.approx(moved["akiec"])
+    assert moved["nv"] == pytest.approx(moved["vasc"])
+    assert moved["mel"] - moved["nv"] == pytest.approx(0.25 * 6.5)
+    bands = [combine(WITH_AGE, given, age_years=age).band for age in (20, 85)]
+    assert bands == [Band.LOW, Band.UNSURE]
+
+
+def test_an_explanation_with_age_adds_up_and_says_what_the_age_added() -> None:
+    result = combine(WITH_AGE, answers(1.0, -2.0, 0.5, 3.0), explain=True, age_years=70)
+    explanation = result.explanation
+    assert explanation.of_age == pytest.approx(0.5)
+    contributions = sum(network.contribution for network in explanation.networks)
+    assert logit(result.probability) == pytest.approx(explanation.intercept + contributions + explanation.of_age)
+    assert combine(WITH_AGE, answers(1, 1, 1, 1), explain=True).explanation.of_age is None

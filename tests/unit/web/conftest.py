@@ -100,6 +100,7 @@ STACK = {
         "sensitivity_high": 0.9,
         "measured_on": "held-out lesions",
     },
+    "age": {"scale": 0.9, "per_decade": 0.25, "intercept": -0.2, "from_years": 20, "to_years": 85},
     "metrics": {"bands": {"low": {"share_of_the_malignant": 0.05}, "high": {"share_of_the_malignant": 0.9}}},
 }
 
@@ -145,10 +146,10 @@ class MemoryDesk:
     def add_rejected(self, code: str = "too_blurred", **fields: object) -> Analysis:
         return self.add(AnalysisState.REJECTED, reason=Reason(code, "A sentence from the record."), **fields)
 
-    def take(self, image: bytes, *, force: bool, store: bool) -> uuid.UUID:
+    def take(self, image: bytes, *, force: bool, store: bool, age_years: int | None) -> uuid.UUID:
         if self.refuse_with:
             raise self.refuse_with
-        analysis = self.add(AnalysisState.QUEUED, force=force, store=store)
+        analysis = self.add(AnalysisState.QUEUED, force=force, store=store, age_years=age_years)
         self.photographs[analysis.id] = image
         return analysis.id
 

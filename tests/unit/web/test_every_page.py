@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from services.analysis.record import CANCELLED
 from services.analysis.results import Band, Reason
 from services.analysis.states import AnalysisState
 from services.gateway.web.languages import LANGUAGES
+from tests.unit.web.conftest import result
 
 STRANGE = {"concerns": [{"code": "not_a_lesion", "sentence": "…", "soft": True}]}
 READING = ("/", "/?force=1", "/history", "/about", "/privacy", "/deleted", "/no-such-page")
@@ -18,7 +21,8 @@ def addresses(desk) -> list[str]:
     analyses = [
         *(desk.add(state) for state in AnalysisState if not state.terminal),
         *(desk.add_done(band, probability) for band, probability in zip(Band, (0.002, 0.3, 0.997), strict=True)),
-        desk.add_done(store=False, preparation=None),
+        desk.add_done(store=False, preparation=None, age_years=61),
+        desk.add_done(age_years=61, result=replace(result(Band.LOW, 0.07), without_age=0.043)),
         desk.add_rejected("too_blurred"),
         desk.add_rejected("truncated"),
         desk.add_rejected("a_code_of_tomorrow"),
@@ -126,6 +130,15 @@ def test_an_answer_tells_what_to_do_and_what_it_is_not(client, desk, read, band,
     assert "This is not a diagnosis" in words
     assert f"about {round(probability * 100)} showed a malignant spot" in words
     assert "Model version 7" in words
+
+
+def test_an_answer_says_whether_the_age_counts_in_it_and_what_the_photo_alone_says(client, desk, read):
+    counted = desk.add_done(age_years=61, result=replace(result(Band.LOW, 0.07), without_age=0.043))
+    words = read(client.get(f"/analyses/{counted.id}")).words
+    assert "The age of 61 is counted in. From the photo alone it would be 4%." in words
+    passed_over = desk.add_done(age_years=61)
+    assert "The age is not counted in" in read(client.get(f"/analyses/{passed_over.id}")).words
+    assert "The age" not in read(client.get(f"/analyses/{desk.add_done().id}")).words
 
 
 def test_no_answer_is_given_as_certain(client, desk, read):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from services.analysis.errors import DoorbellUnavailableError
 from services.analysis.states import AnalysisState
 from services.gateway.errors import UnsupportedImageError
 from services.gateway.web.form_token import TOKEN_FIELD
-from tests.unit.web.conftest import MOMENT
+from tests.unit.web.conftest import MOMENT, STACK
 
 
 def token(client) -> str:
@@ -43,6 +44,28 @@ def test_a_form_sends_a_photo_and_leads_to_its_answer(client, desk):
 def test_the_wish_not_to_store_is_passed_on(client, desk):
     upload(client, b"photo", do_not_store="1")
     assert not only(desk).store
+
+
+@pytest.mark.parametrize(("told", "kept"), [("61", 61), ("", None)])
+def test_the_age_is_passed_on(client, desk, told, kept):
+    upload(client, b"photo", age=told)
+    assert only(desk).age_years == kept
+
+
+def test_what_is_no_age_is_said_beside_the_form_and_stays_in_it(client, desk, read):
+    response = upload(client, b"photo", age="4½")
+    assert response.status_code == 400
+    page = read(response)
+    assert "That is no age." in page.words
+    assert [field["value"] for field in page.all("input") if field.get("name") == "age"] == ["4½"]
+    assert not desk.analyses
+
+
+def test_nobody_is_asked_for_an_age_that_would_not_count(client, desk, read):
+    asked = [field for field in read(client.get("/")).all("input") if field.get("name") == "age"]
+    assert [(field["min"], field["max"]) for field in asked] == [("0", "120")]
+    (desk.settings.models_dir / "stack.json").write_text(json.dumps({**STACK, "age": None}))
+    assert not [field for field in read(client.get("/")).all("input") if field.get("name") == "age"]
 
 
 @pytest.mark.parametrize(
@@ -126,12 +149,13 @@ def test_pages_without_a_form_set_no_cookie(client):
 
 
 def test_use_it_anyway_sends_the_same_photo_with_force(client, desk):
-    refused = desk.add_rejected("too_dark")
+    refused = desk.add_rejected("too_dark", age_years=61)
     desk.photographs[refused.id] = b"dark photo"
     response = client.post(f"/analyses/{refused.id}/use-anyway", data={TOKEN_FIELD: token(client)})
     (again,) = (analysis for analysis in desk.analyses.values() if analysis.id != refused.id)
     assert response.location == f"/analyses/{again.id}?instead={refused.id}"
     assert again.force
+    assert again.age_years == 61
     assert desk.photographs[again.id] == b"dark photo"
 
 

@@ -85,6 +85,7 @@ function send(photo, onProgress) {
       const body = new FormData();
       body.append("image", blob, "photo"); // the file's own name stays here
       if (form.elements.force?.checked) body.append("force", "true");
+      if (form.elements.age?.value) body.append("age", form.elements.age.value);
       body.append("store", form.elements.do_not_store.checked ? "false" : "true");
       const request = new XMLHttpRequest(); // fetch cannot tell how much has been sent
       request.open("POST", "/v1/analyses");
