@@ -16,6 +16,12 @@ Array = np.ndarray[Any, Any]
 # Groups of people whose numbers are also told in a sentence.
 DARK_SKIN, SKIN_NOT_RECORDED = "Fitzpatrick V–VI", "skin type not recorded"
 
+# Groups of people by age, in years: from the first number on, below the second.
+AGE_GROUPS = {"under 40 years": (0.0, 40.0), "40 to 59 years": (40.0, 60.0), "60 years and over": (60.0, np.inf)}
+
+# An age that somebody can have, in years; sources write others, such as -1, for what they do not know.
+_YOUNGEST, _OLDEST = 0.0, 120.0
+
 # Fitzpatrick skin types, as sources write them: "3", "3.0" or "III". Some have -1 for what they do not know.
 _SKIN_TYPES = {name: float(i) for i, name in enumerate(("I", "II", "III", "IV", "V", "VI"), start=1)}
 
@@ -38,28 +44,57 @@ def auc_with_interval(
         groups: cluster number per image, ``[n]``; ``None`` takes every image for a cluster of its own.
         level: confidence, 0–1.
     """
+    auc, influence = _auc_and_influence(score, malignant)
+    reach = _reach(influence, malignant, groups, level)
+    return auc, max(auc - reach, 0.0), min(auc + reach, 1.0)
+
+
+def auc_gain(
+    score: Array, before: Array, malignant: Array, groups: Array | None = None, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Return by how much the AUC of ``score`` is above that of ``before`` on the same images, and its interval.
+
+    DeLong's method for correlated curves (DeLong et al. 1988), with clusters as in :func:`auc_with_interval`: both
+    scores mostly err on the same images, so their difference is known better than either AUC.
+
+    Args:
+        score: larger means more suspicious, ``[n]``.
+        before: the other score of the same images, ``[n]``.
+        malignant: bool ``[n]`` with both kinds present.
+        groups: cluster number per image, ``[n]``; ``None`` takes every image for a cluster of its own.
+        level: confidence, 0–1.
+    """
+    auc, influence = _auc_and_influence(score, malignant)
+    auc_before, influence_before = _auc_and_influence(before, malignant)
+    reach = _reach(influence - influence_before, malignant, groups, level)
+    gain = auc - auc_before
+    return gain, gain - reach, gain + reach
+
+
+def _auc_and_influence(score: Array, malignant: Array) -> tuple[float, Array]:
+    """Return the AUC and how far each image pulls it from where it is, ``[n]``: DeLong's components, centred."""
     positive, negative = score[malignant], score[~malignant]
     m, n = len(positive), len(negative)
     if not m or not n:
         raise ValueError("AUC needs malignant and benign images")
     ranks = rankdata(np.concatenate([positive, negative]))
     auc = (ranks[:m].sum() - m * (m + 1) / 2) / (m * n)
-    of_positive = (ranks[:m] - rankdata(positive)) / n
-    of_negative = 1.0 - (ranks[m:] - rankdata(negative)) / m
-    clusters, cluster = np.unique(np.arange(len(score)) if groups is None else groups, return_inverse=True)
-    above = _summed(of_positive - auc, cluster[malignant], len(clusters)) / m
-    below = _summed(of_negative - auc, cluster[~malignant], len(clusters)) / n
+    influence = np.empty(m + n)
+    influence[malignant] = ((ranks[:m] - rankdata(positive)) / n - auc) / m
+    influence[~malignant] = (1.0 - (ranks[m:] - rankdata(negative)) / m - auc) / n
+    return float(auc), influence
+
+
+def _reach(influence: Array, malignant: Array, groups: Array | None, level: float) -> float:
+    """Return half the width of the interval that images' influences, summed over their clusters, leave."""
+    clusters, cluster = np.unique(np.arange(len(influence)) if groups is None else groups, return_inverse=True)
+    above, below = (np.bincount(cluster[k], influence[k], minlength=len(clusters)) for k in (malignant, ~malignant))
     variance = float(
         _unbiased(len(np.unique(cluster[malignant]))) * (above @ above)
         + _unbiased(len(np.unique(cluster[~malignant]))) * (below @ below)
         + _unbiased(len(clusters)) * 2 * (above @ below)
     )
-    reach = norm.ppf(0.5 + level / 2) * np.sqrt(max(variance, 0.0))
-    return float(auc), float(max(auc - reach, 0.0)), float(min(auc + reach, 1.0))
-
-
-def _summed(values: Array, cluster: Array, clusters: int) -> Array:
-    return np.asarray(np.bincount(cluster, values, minlength=clusters))
+    return float(norm.ppf(0.5 + level / 2) * np.sqrt(max(variance, 0.0)))
 
 
 def _unbiased(clusters: int) -> float:
@@ -99,17 +134,21 @@ def reliability(probability: Array, malignant: Array, bins: int = 10) -> list[di
     ]
 
 
+def ages(samples: Sequence[Sample]) -> Array:
+    """Return the age of each sample's person in years, float ``[n]``, 0–120; NaN where the source does not tell one."""
+    written = np.array([_number(sample.age) for sample in samples])
+    return np.where((written >= _YOUNGEST) & (written <= _OLDEST), written, np.nan)
+
+
 def people(samples: Sequence[Sample]) -> dict[str, Array]:
     """Return masks ``[n]`` of the samples by sex, age and Fitzpatrick skin type, where the source tells them."""
-    ages = np.array([_number(sample.age) for sample in samples])
+    years = ages(samples)
     sexes = np.array([sample.sex.strip().lower() for sample in samples])
     types = np.array([_skin_type(sample.fitzpatrick) for sample in samples])
     return {
         "women": np.isin(sexes, ("female", "f")),
         "men": np.isin(sexes, ("male", "m")),
-        "under 40 years": ages < 40,
-        "40 to 59 years": (ages >= 40) & (ages < 60),
-        "60 years and over": ages >= 60,
+        **{name: (years >= low) & (years < high) for name, (low, high) in AGE_GROUPS.items()},
         "Fitzpatrick I–II": types <= 2,
         "Fitzpatrick III–IV": (types >= 3) & (types <= 4),
         DARK_SKIN: types >= 5,

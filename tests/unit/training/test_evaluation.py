@@ -6,6 +6,8 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from training.evaluation import (
+    ages,
+    auc_gain,
     auc_with_interval,
     binary_measures,
     class_measures,
@@ -80,6 +82,33 @@ def test_the_interval_holds_the_true_auc_nineteen_times_in_twenty_also_of_patien
     assert held["by image"] / 400 < 0.85
 
 
+def test_what_one_score_gains_over_another_is_the_difference_of_their_aucs(scored):
+    score, malignant = scored
+    better = score + 0.3 * malignant
+    gain, low, high = auc_gain(better, score, malignant)
+    assert gain == pytest.approx(roc_auc_score(malignant, better) - roc_auc_score(malignant, score))
+    assert low < gain < high
+    assert auc_gain(score, better, malignant) == pytest.approx((-gain, -high, -low))
+    assert auc_gain(score, score, malignant) == (0.0, 0.0, 0.0)
+
+
+def test_the_interval_of_a_gain_agrees_with_a_bootstrap_of_whole_clusters(scored):
+    score, malignant = scored
+    rng = np.random.default_rng(2)
+    patient = np.arange(len(score)) // 4
+    better = score + 0.4 * malignant + rng.normal(0, 0.5, 200)[patient]
+    resampled = []
+    for _ in range(400):
+        times = np.bincount(rng.integers(0, 200, 200), minlength=200)[patient]
+        of_both = (roc_auc_score(malignant, each, sample_weight=times) for each in (better, score))
+        resampled.append(next(of_both) - next(of_both))
+    _, low, high = auc_gain(better, score, malignant, patient)
+    assert [low, high] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.006)
+    # Both scores err on the same images: the interval of either AUC alone would hide the gain.
+    alone = auc_with_interval(score, malignant, patient)
+    assert high - low < alone[2] - alone[1]
+
+
 def test_auc_of_one_side_alone_is_refused():
     with pytest.raises(ValueError, match="malignant and benign"):
         auc_with_interval(np.array([0.1, 0.2]), np.array([True, True]))
@@ -144,6 +173,15 @@ def test_people_are_grouped_by_what_their_source_tells():
         "Fitzpatrick V–VI": [2],
         "skin type not recorded": [0],
     }
+
+
+def test_an_age_that_nobody_has_is_not_known():
+    written = ["0", "35.0", "120", "", "unknown", "-1", "999", "inf", "nan"]
+    samples = [Sample("i", "s", "nv", "", "f", age=age) for age in written]
+    assert ages(samples) == pytest.approx([0, 35, 120, *[np.nan] * 6], nan_ok=True)
+    groups = people(samples)
+    assert list(np.flatnonzero(groups["under 40 years"])) == [0, 1]
+    assert list(np.flatnonzero(groups["60 years and over"])) == [2]
 
 
 def test_sex_and_skin_type_are_read_as_sources_write_them():
