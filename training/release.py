@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from services.analysis.results import NETWORKS
+from training.age import age_json, fit_age, stack_logit
 from training.another_camera import retaken
 from training.answers import run_networks
 from training.corpus import Corpus
-from training.evaluation import auc_with_interval
+from training.evaluation import ages, auc_with_interval
 from training.models_folder import model_folder, published_entry, published_version
 from training.networks import SERVING_SIZE_PX, build_network, load_weights, save_weights
 from training.out_of_distribution import fit_familiarity
@@ -142,7 +143,7 @@ def fit_release(
     others: Array | None = None,
     familiarity: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Fit stack, bands and out-of-distribution score on the validation side; return ``stack.json``'s content.
+    """Fit stack, bands, age and out-of-distribution score on the validation side; return ``stack.json``'s content.
 
     ``folders`` are those of the networks in ``entries``, in the same order.
     ``turns`` (1, 2, 4 or 8) is how many flips and turns the service will average by itself, for a network whose entry
@@ -155,10 +156,13 @@ def fit_release(
     answers = run_networks(folders, corpus.images.pixels, validation, turns=of_each, cache=corpus.cache, log=log)
     stack, record = fit_stack(answers.class_logits, corpus.allowed[validation], corpus.groups[validation])
     log(json.dumps(record))
+    measured_on = f"validation side of the inner split, {len(validation)} images"
+    age = _fit_age(corpus, stack_logit(stack, answers.class_logits))
+    if age is not None:
+        log(json.dumps({"age": age}))
     strange = familiarity
     if others is not None and answers.embedding is not None:
         strange = _fit_strangeness(corpus, folders[0], others, log)
-    measured_on = f"validation side of the inner split, {len(validation)} images"
     return stack_json(
         stack,
         entries,
@@ -167,7 +171,16 @@ def fit_release(
         test_time_augmentation=turns,
         out_of_distribution=strange,
         metrics={},
+        age=age,
     )
+
+
+def _fit_age(corpus: Corpus, of_stack: Array) -> dict[str, Any] | None:
+    """Fit the age to the stack's logits of the validation side, where ages are known and say something."""
+    validation = corpus.positions("validation")
+    years = ages([corpus.samples[i] for i in validation])
+    term = fit_age(of_stack, years, corpus.malignant[validation], corpus.groups[validation])
+    return age_json(term, f"validation side of the inner split, {np.isfinite(years).sum()} images of known age")
 
 
 def _fit_strangeness(corpus: Corpus, folder: Path, others: Array, log: Log) -> dict[str, Any]:

@@ -28,7 +28,8 @@ Array = np.ndarray[Any, Any]
 _BINARY_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _CLASS_STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
-_FOLDS = 5
+# Of every cross-validation here.
+FOLDS = 5
 
 # Dimensions of class logits that have an axis of turns in front.
 _WITH_TURNS = 4
@@ -48,7 +49,7 @@ class TooFewForAStackError(LesionLensError):
     title = "The images are too few to fit a stack to"
     advice = (
         "Add images of both kinds: a tenth of all goes to the validation side, and malignant as well as benign there"
-        f" should come from {2 * _FOLDS} lesions and patients or more."
+        f" should come from {2 * FOLDS} lesions and patients or more."
     )
 
 
@@ -104,7 +105,7 @@ def _best_strength(
     classes = np.unique(labels)
     for strength in strengths:
         folds = []
-        for fit, held in GroupKFold(_FOLDS).split(features, labels, groups):
+        for fit, held in GroupKFold(FOLDS).split(features, labels, groups):
             model = LogisticRegression(C=strength, max_iter=2000).fit(features[fit], labels[fit])
             answered = np.full((len(held), len(classes)), 1e-6)
             answered[:, np.searchsorted(classes, model.classes_)] = model.predict_proba(features[held])
@@ -164,7 +165,10 @@ def refuse_too_few(allowed: Array, groups: Array) -> None:
     """
     malignant = allowed[:, list(MALIGNANT_INDICES)].max(axis=1) > 0
     certain = allowed.sum(axis=1) == 1
-    if not (_can_be_fitted(malignant, groups) and _can_be_fitted(allowed[certain].argmax(axis=1), groups[certain])):
+    if not (
+        can_be_cross_validated(malignant, groups)
+        and can_be_cross_validated(allowed[certain].argmax(axis=1), groups[certain])
+    ):
         clusters = [len(np.unique(groups[kind])) for kind in (malignant, ~malignant)]
         raise TooFewForAStackError(
             f"no stack can be fitted to a validation side with {clusters[0]} malignant and {clusters[1]} benign lesions"
@@ -172,10 +176,11 @@ def refuse_too_few(allowed: Array, groups: Array) -> None:
         )
 
 
-def _can_be_fitted(labels: Array, groups: Array) -> bool:
-    if len(np.unique(groups)) < _FOLDS:
+def can_be_cross_validated(labels: Array, groups: Array) -> bool:
+    """Whether no fold would be fitted to one label alone; labels ``[n]``, cluster numbers ``[n]``."""
+    if len(np.unique(groups)) < FOLDS:
         return False
-    return all(len(np.unique(labels[fit])) > 1 for fit, _ in GroupKFold(_FOLDS).split(labels, labels, groups))
+    return all(len(np.unique(labels[fit])) > 1 for fit, _ in GroupKFold(FOLDS).split(labels, labels, groups))
 
 
 def _fit(class_logits: Array, allowed: Array, groups: Array) -> tuple[Stack, dict[str, Any]]:
@@ -262,8 +267,9 @@ def stack_json(
     test_time_augmentation: int,
     out_of_distribution: Mapping[str, Any] | None,
     metrics: Mapping[str, Any],
+    age: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the content of ``stack.json``, see ``services/stacker``."""
+    """Return the content of ``stack.json``, see ``services/stacker``; ``age`` as of :func:`training.age.age_json`."""
     return {
         "version": version,
         "networks": [dict(n) for n in networks],
@@ -283,6 +289,8 @@ def stack_json(
             "sensitivity_high": SENSITIVITY_HIGH,
             "measured_on": measured_on,
         },
+        # Nobody is asked for an age that would change nothing.
+        **({"age": dict(age)} if age else {}),
         "test_time_augmentation": test_time_augmentation,
         "out_of_distribution": dict(out_of_distribution) if out_of_distribution else None,
         "metrics": dict(metrics),

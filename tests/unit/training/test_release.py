@@ -277,3 +277,47 @@ release(root / "data", root / "runs", root / "models", **given)
         (models / "stack.json").write_text(json.dumps(content | published))
         subprocess.run([sys.executable, "-c", script], check=True, timeout=170)
         assert json.loads((models / "stack.json").read_text())["split"] == named
+
+
+@needs_tensorflow
+def test_a_stack_comes_with_an_age_where_the_images_of_the_validation_side_tell_one():
+    script = """
+import json
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+import training.release
+from services.analysis.results import NETWORKS
+from training.answers import Answers
+from training.samples import Sample
+
+rng = np.random.default_rng(0)
+truth = np.repeat([0, 1], 200)
+years = np.where(truth == 0, 60, 45) + rng.integers(-20, 20, 400)
+logits = np.eye(7)[truth] + rng.normal(0, 1.2, (1, 4, 400, 7))
+training.release.run_networks = lambda *given, **named: Answers(logits, None)
+
+def fitted(ages):
+    corpus = SimpleNamespace(
+        samples=[Sample(str(i), "mine", "", "", "", age=age) for i, age in enumerate(ages)],
+        positions=lambda side: {"validation": np.arange(400)}[side],
+        malignant=truth == 0,
+        allowed=np.eye(7)[truth],
+        groups=np.arange(400),
+        images=SimpleNamespace(pixels=None),
+        cache=None,
+    )
+    entries = [{"name": name, "version": 1, "sha256": "0" * 64} for name in NETWORKS]
+    return training.release.fit_release(corpus, [Path()] * 4, entries, "1", print)
+
+told = fitted([str(age) if i % 4 else "-1" for i, age in enumerate(years)])
+assert told["age"]["per_decade"] > 0.2, told["age"]
+assert told["age"]["measured_on"] == "validation side of the inner split, 300 images of known age"
+untold = fitted([""] * 400)
+# What answers without an age is the same.
+assert {**untold, "age": told["age"]} == told and "age" not in untold
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, timeout=170, stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    assert done.stdout.count('{"age": ') == 1
