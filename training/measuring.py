@@ -8,14 +8,19 @@ from typing import Any
 
 import cv2
 import numpy as np
+from scipy.special import expit
 
 from services.preprocessor.imaging import normalise
 from services.stacker.out_of_distribution import Familiarity, familiarity_from
 from services.stacker.turns import pose_of, turned
+from training.age import AgeTerm, age_from, stack_logit
 from training.another_camera import retaken
 from training.answers import Answers, run_networks
 from training.corpus import Corpus
 from training.evaluation import (
+    AGE_GROUPS,
+    ages,
+    auc_gain,
     auc_with_interval,
     binary_measures,
     class_measures,
@@ -50,7 +55,10 @@ _LEAST_OF_A_SIDE = 10
 
 
 def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str, log: Log) -> dict[str, Any]:
-    """Measure the stack, every network alone and their mean on one side of the split."""
+    """Measure the stack, every network alone and their mean on one side of the split.
+
+    Where the stack has an ``age``, the answers with it are measured too, as ``with_age``, on the images of known age.
+    """
     positions = corpus.positions(side)
     folders = [model_folder(models, str(e["name"]), int(e["version"])) for e in content["networks"]]
     names = [str(e["name"]) for e in content["networks"]]
@@ -71,17 +79,16 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
         "classes": class_measures(stack.class_probabilities(logits), allowed),
         "alone": {n: _auc(scores[:, k], malignant, clusters) for k, n in enumerate(names)},
         "mean_of_logits": _auc(scores.mean(axis=1), malignant, clusters),
-        "bands": {
-            "low": _band(probability < stack.low_below, malignant),
-            "unsure": _band((probability >= stack.low_below) & (probability < stack.high_from), malignant),
-            "high": _band(probability >= stack.high_from, malignant),
-        },
+        "bands": _bands(stack, probability, malignant),
     }
     groups = {str(s): sources == s for s in np.unique(sources)}
     groups["dermoscopy"] = np.isin(sources, _DERMOSCOPY)
     result["by_source"] = _by_group(groups, probability, malignant, clusters)
     samples = [corpus.samples[i] for i in positions]
     result["by_person"] = _by_group(people(samples), probability, malignant, clusters)
+    term = age_from(content.get("age"))
+    if term is not None:
+        result |= _with_age(corpus, positions, term, stack, logits)
     result["reliability"] = reliability(probability, malignant)
     familiarity = familiarity_from(content.get("out_of_distribution"))
     result |= _refused(familiarity, answers)
@@ -105,11 +112,65 @@ def _by_group(
     """Measure every group that has enough of both sides for an interval to say something; count the others' images."""
     measured: dict[str, dict[str, float]] = {}
     for name, chosen in groups.items():
-        if all(len(set(clusters[chosen & kind])) >= _LEAST_OF_A_SIDE for kind in (malignant, ~malignant)):
+        if _are_enough(malignant[chosen], clusters[chosen]):
             measured[name] = binary_measures(probability[chosen], malignant[chosen], clusters[chosen])
         elif chosen.any():
             measured[name] = {"images": int(chosen.sum()), "malignant": int(malignant[chosen].sum())}
     return measured
+
+
+def _are_enough(malignant: Array, clusters: Array) -> bool:
+    return all(len(set(clusters[kind])) >= _LEAST_OF_A_SIDE for kind in (malignant, ~malignant))
+
+
+def _with_age(corpus: Corpus, positions: Array, term: AgeTerm, stack: Stack, class_logits: Array) -> dict[str, Any]:
+    """Measure the answers with and without the age on the images whose age is known; nothing of too few of them."""
+    years = ages([corpus.samples[i] for i in positions])
+    known = ~np.isnan(years)
+    years, positions, class_logits = years[known], positions[known], class_logits[..., known, :]
+    malignant, allowed, clusters = corpus.malignant[positions], corpus.allowed[positions], corpus.groups[positions]
+    if not _are_enough(malignant, clusters):
+        return {}
+    logit = stack_logit(stack, class_logits)
+    classes = stack.class_probabilities(class_logits)
+    probability = {"without": expit(logit), "with": expit(term.logit(logit, years))}
+    gain, low, high = auc_gain(probability["with"], probability["without"], malignant, clusters)
+    part: dict[str, Any] = {
+        "images": len(positions),
+        **{name: binary_measures(each, malignant, clusters) for name, each in probability.items()},
+        "auc_gain": {"auc": gain, "auc_low": low, "auc_high": high},
+        "bands": _bands(stack, probability["with"], malignant),
+        "classes": {
+            "without": class_measures(classes, allowed),
+            "with": class_measures(term.class_probabilities(classes, logit, years), allowed),
+        },
+    }
+    groups = people([corpus.samples[i] for i in positions])
+    part["by_age"] = {
+        name: _of_an_age(groups[name], probability, stack.low_below, malignant, clusters)
+        for name in AGE_GROUPS
+        if groups[name].any()
+    }
+    return {"with_age": part}
+
+
+def _of_an_age(
+    chosen: Array, probability: Mapping[str, Array], low_below: float, malignant: Array, clusters: Array
+) -> dict[str, Any]:
+    """Measure each of the answers to people of an age by itself, where they are enough; else count their images."""
+    malignant, clusters = malignant[chosen], clusters[chosen]
+    counted: dict[str, Any] = {"images": len(malignant), "malignant": int(malignant.sum())}
+    if not _are_enough(malignant, clusters):
+        return counted
+    measured = {
+        name: {
+            **_auc(answered[chosen], malignant, clusters),
+            "probability": float(answered[chosen].mean()),
+            "malignant_low": float((answered[chosen] < low_below)[malignant].mean()),
+        }
+        for name, answered in probability.items()
+    }
+    return {**counted, "malignant_share": float(malignant.mean()), **measured}
 
 
 def scores(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str) -> tuple[dict[str, Array], Array]:
@@ -234,6 +295,14 @@ def _refused(familiarity: Familiarity | None, answers: Answers) -> dict[str, flo
 def _auc(score: Array, malignant: Array, clusters: Array) -> dict[str, float]:
     auc, low, high = auc_with_interval(score, malignant, clusters)
     return {"auc": auc, "auc_low": low, "auc_high": high}
+
+
+def _bands(stack: Stack, probability: Array, malignant: Array) -> dict[str, dict[str, float]]:
+    return {
+        "low": _band(probability < stack.low_below, malignant),
+        "unsure": _band((probability >= stack.low_below) & (probability < stack.high_from), malignant),
+        "high": _band(probability >= stack.high_from, malignant),
+    }
 
 
 def _band(inside: Array, malignant: Array) -> dict[str, float]:
