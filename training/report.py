@@ -106,14 +106,8 @@ def markdown(measured: Mapping[str, Any]) -> str:
             f" accuracy {_percent(classes['balanced_accuracy'])} %."
         ),
         "",
-        "| band | share of images % | malignant among them % | share of all malignant % |",
-        "|---|---|---|---|",
+        *_bands(measured["bands"]),
     ]
-    for name, band in measured["bands"].items():
-        lines.append(
-            f"| {name} | {_percent(band['share'])} | {_percent(band['malignant_in_it'])} |"
-            f" {_percent(band['share_of_the_malignant'])} |"
-        )
     turning = measured["turning"]
     lines += [
         "",
@@ -162,7 +156,58 @@ def markdown(measured: Mapping[str, Any]) -> str:
                 f" {_percent(retaken['refused_as_strange'])} % of another camera's."
             ),
         ]
+    if "with_age" in measured:
+        lines += ["", *_with_age(measured["with_age"], stack["images"])]
     return "\n".join(lines) + "\n"
+
+
+def _bands(bands: Mapping[str, Any]) -> list[str]:
+    return [
+        "| band | share of images % | malignant among them % | share of all malignant % |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {_percent(band['share'])} | {_percent(band['malignant_in_it'])} |"
+            f" {_percent(band['share_of_the_malignant'])} |"
+            for name, band in bands.items()
+        ),
+    ]
+
+
+def _with_age(part: Mapping[str, Any], images: int) -> list[str]:
+    """Return the section on the answers with the age, of so many ``images`` on the side."""
+    told, untold = part["with"], part["without"]
+    told_classes, untold_classes = (part["classes"][name]["balanced_accuracy"] for name in ("with", "without"))
+    gain = "{auc:+.3f} ({auc_low:+.3f} to {auc_high:+.3f})".format(**part["auc_gain"])
+    lines = [
+        "## With the age of the person",
+        "",
+        (
+            f"The age is known for {part['images']} of the {images} images, {told['malignant']} of them malignant. On"
+            f" these the AUC is {_auc(told)} with the age and {_auc(untold)} without it, a difference of {gain};"
+            f" accuracy {_percent(told['accuracy'])} % with it,"
+            f" {_percent(untold['accuracy'])} % without; ECE {told['ece']:.3f} and {untold['ece']:.3f}; balanced"
+            f" accuracy of the diagnoses {_percent(told_classes)} % and {_percent(untold_classes)} %."
+        ),
+        "",
+        (
+            "| age | images | malignant | AUC without / with | mean probability % without / with | malignant % |"
+            " malignant answered as low % without / with |"
+        ),
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, group in part["by_age"].items():
+        counted = f"| {name} | {group['images']} | {group['malignant']} |"
+        if "with" not in group:
+            lines.append(f"{counted} too few to measure | | | |")
+            continue
+        without, with_it = group["without"], group["with"]
+        lines.append(
+            f"{counted} {without['auc']:.3f} / {with_it['auc']:.3f} |"
+            f" {_percent(without['probability'])} / {_percent(with_it['probability'])} |"
+            f" {_percent(group['malignant_share'])} |"
+            f" {_percent(without['malignant_low'])} / {_percent(with_it['malignant_low'])} |"
+        )
+    return [*lines, "", "The bands with the age:", "", *_bands(part["bands"])]
 
 
 def summary(measured: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,18 +217,31 @@ def summary(measured: Mapping[str, Any]) -> dict[str, Any]:
     unseen = {key: stack[key] for key in ("images", "malignant")} if _was_kept_apart(measured) else {}
     by_source = {name: part for name, part in measured["by_source"].items() if _was_measured(part)}
     kept = ("auc", "auc_low", "auc_high", "accuracy", "precision", "recall", "f1", "ece")
+    with_age = {"with_age": _summary_with_age(measured["with_age"])} if "with_age" in measured else {}
     return {
         "measured_on": f"{measured['side']} side of the inner split, {stack['images']} images",
         **{name: round(stack[name], 4) for name in kept},
         "balanced_accuracy_of_classes": round(measured["classes"]["balanced_accuracy"], 4),
         **unseen,
-        "bands": {
-            name: {share: round(value, 4) for share, value in band.items()} for name, band in measured["bands"].items()
-        },
+        "bands": _rounded(measured["bands"]),
         "by_source": {
             name: {"images": part["images"], **{key: round(part[key], 4) for key in ("auc", "auc_low", "auc_high")}}
             for name, part in by_source.items()
         },
         "auc_by_source": {name: round(part["auc"], 4) for name, part in by_source.items()},
         "auc_alone": {name: round(value["auc"], 4) for name, value in measured["alone"].items()},
+        **with_age,
     }
+
+
+def _summary_with_age(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "images": part["images"],
+        **{name: round(part["with"][name], 4) for name in ("auc", "auc_low", "auc_high", "accuracy", "ece")},
+        "auc_without": round(part["without"]["auc"], 4),
+        "bands": _rounded(part["bands"]),
+    }
+
+
+def _rounded(bands: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: {share: round(value, 4) for share, value in band.items()} for name, band in bands.items()}

@@ -74,3 +74,56 @@ def test_what_is_known_of_dark_skin_is_what_was_measured(page, by_person, said):
 def test_what_was_not_measured_of_a_source_is_not_told_of_a_stack():
     told = summary(evaluation({}, {"phone": few(60) | MEASURED, "mine": few(5)}))
     assert list(told["by_source"]) == list(told["auc_by_source"]) == ["phone"]
+
+
+def of_an_age(auc, probability, low):
+    return {"auc": auc, "auc_low": auc - 0.02, "auc_high": auc + 0.02, "probability": probability, "malignant_low": low}
+
+
+WITH_AGE = {
+    "images": 90,
+    "without": {"images": 90, "malignant": 36} | MEASURED | {"auc": 0.914, "auc_low": 0.897, "auc_high": 0.93},
+    "with": {"images": 90, "malignant": 36}
+    | MEASURED
+    | {"auc": 0.92109, "auc_low": 0.905, "auc_high": 0.937, "accuracy": 0.88, "ece": 0.02},
+    "auc_gain": {"auc": 0.0074, "auc_low": 0.0034, "auc_high": 0.0113},
+    "bands": {"low": {"share": 0.45, "malignant_in_it": 0.0204, "share_of_the_malignant": 0.051}},
+    "classes": {
+        "without": {"images": 80, "accuracy": 0.8, "balanced_accuracy": 0.7},
+        "with": {"images": 80, "accuracy": 0.81, "balanced_accuracy": 0.72},
+    },
+    "by_age": {
+        "under 40 years": few(50, 20)
+        | {"malignant_share": 0.4, "without": of_an_age(0.9, 0.103, 0.02), "with": of_an_age(0.91, 0.065, 0.13)},
+        "40 to 59 years": few(10),
+    },
+}
+
+
+def test_what_an_age_changes_is_told_by_age(page):
+    assert "## With the age of the person" not in page({})
+    told = markdown(evaluation({}, {}) | {"with_age": WITH_AGE})
+    _, section = told.split("## With the age of the person\n")
+    assert section.strip().startswith("The age is known for 90 of the 100 images, 36 of them malignant.")
+    assert "AUC is 0.921 (0.905–0.937) with the age and 0.914 (0.897–0.930) without it" in section
+    assert "+0.007 (+0.003 to +0.011)" in section
+    assert "accuracy 88.0 % with it, 90.0 % without" in section
+    assert "balanced accuracy of the diagnoses 72.0 % and 70.0 %" in section
+    rows = section.splitlines()
+    assert "| under 40 years | 50 | 20 | 0.900 / 0.910 | 10.3 / 6.5 | 40.0 | 2.0 / 13.0 |" in rows
+    assert "| 40 to 59 years | 10 | 3 | too few to measure | | | |" in rows
+    assert "| low | 45.0 | 2.0 | 5.1 |" in rows
+
+
+def test_an_age_that_was_not_measured_is_not_told_of_a_stack():
+    assert "with_age" not in summary(evaluation({}, {}))
+    assert summary(evaluation({}, {}) | {"with_age": WITH_AGE})["with_age"] == {
+        "images": 90,
+        "auc": 0.9211,
+        "auc_low": 0.905,
+        "auc_high": 0.937,
+        "accuracy": 0.88,
+        "ece": 0.02,
+        "auc_without": 0.914,
+        "bands": WITH_AGE["bands"],
+    }
