@@ -14,11 +14,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from training.stacking import FOLDS, Stack, can_be_cross_validated, malignant_logits
-from training.vocabulary import MALIGNANT_INDICES
 
 Array = np.ndarray[Any, Any]
 
@@ -30,8 +28,8 @@ _LEAST_OF_A_KIND = 20
 _MIDDLE_AGE = 50.0
 
 # Percentiles of the ages fitted to, beyond which somebody counts as being that old: a line is not drawn on to where
-# nobody was.
-_LIMITS = (1, 99)
+# hardly anybody was. Of children no malignant image may be known at all, and theirs are not to be answered lower still.
+_LIMITS = (5, 95)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +61,6 @@ class AgeTerm:
         with_age = self.scale * stack_logit + self.per_decade * decades + self.intercept
         return np.where(np.isnan(age_years), stack_logit, with_age)
 
-    def class_probabilities(self, class_probability: Array, stack_logit: Array, age_years: Array) -> Array:
-        """Return diagnosis probabilities with the age, ``[n,7]``: the malignant ones' logits move as the answer does.
-
-        Args:
-            class_probability: the stack's diagnosis probabilities, 0–1, ``[n,7]``.
-            stack_logit: its malignant logits, ``[n]``.
-            age_years: ages in years, ``[n]``; where one is NaN nothing moves.
-        """
-        weights = class_probability.copy()
-        weights[:, list(MALIGNANT_INDICES)] *= np.exp(self.logit(stack_logit, age_years) - stack_logit)[:, None]
-        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
-
 
 def stack_logit(stack: Stack, class_logits: Array) -> Array:
     """Return the stack's malignant logits, class logits ``[k,n,7]`` or ``[turns,k,n,7]`` → ``[n]``.
@@ -94,9 +80,10 @@ def fit_age(stack_logit: Array, age_years: Array, malignant: Array, groups: Arra
         groups: cluster number per image, ``[n]``.
 
     Returns:
-        The term, or ``None`` where ages are known of too few lesions or patients, or say nothing: where they do not
-        lower the log loss, cross-validated by cluster, of the same regression without them. ``None`` also where it
-        would turn the stack's answer upside down: its ``scale`` is above 0.
+        The term, or ``None`` where ages are known of too few lesions or patients, or say nothing: where they lower the
+        log loss, cross-validated by cluster, of the same regression without them by less than the standard error of
+        that gain (Breiman et al., "Classification and Regression Trees", 1984). ``None`` also where it would turn the
+        stack's answer upside down: its ``scale`` is above 0.
     """
     known = ~np.isnan(age_years)
     years, labels, clusters = age_years[known], malignant[known], groups[known]
@@ -106,7 +93,8 @@ def fit_age(stack_logit: Array, age_years: Array, malignant: Array, groups: Arra
     if from_years == to_years or not can_be_cross_validated(labels, clusters):
         return None
     features = np.column_stack([stack_logit[known], _decades(years)])
-    if _log_loss(features, labels, clusters) >= _log_loss(features[:, :1], labels, clusters):
+    gain = _losses(features[:, :1], labels, clusters) - _losses(features, labels, clusters)
+    if gain.mean() <= _standard_error(gain, clusters):
         return None
     fitted = LogisticRegression().fit(features, labels)
     scale, per_decade = (float(coefficient) for coefficient in fitted.coef_[0])
@@ -119,12 +107,18 @@ def _decades(age_years: Array) -> Array:
     return (age_years - _MIDDLE_AGE) / 10.0
 
 
-def _log_loss(features: Array, labels: Array, clusters: Array) -> float:
-    """Return the log loss of images answered by regressions that saw nothing of their cluster."""
+def _losses(features: Array, labels: Array, clusters: Array) -> Array:
+    """Return the log loss ``[n]`` of each image, answered by a regression that saw nothing of its cluster."""
     answered = cross_val_predict(
-        LogisticRegression(), features, labels, groups=clusters, cv=GroupKFold(FOLDS), method="predict_proba"
+        LogisticRegression(), features, labels, groups=clusters, cv=GroupKFold(FOLDS), method="predict_log_proba"
     )
-    return float(log_loss(labels, answered[:, 1]))
+    return np.asarray(-answered[np.arange(len(labels)), labels.astype(int)])
+
+
+def _standard_error(values: Array, clusters: Array) -> float:
+    """Return that of the mean of ``values``, of which those of one cluster are not independent."""
+    _, cluster = np.unique(clusters, return_inverse=True)
+    return float(np.linalg.norm(np.bincount(cluster, values - values.mean()))) / len(values)
 
 
 def age_json(term: AgeTerm | None, measured_on: str) -> dict[str, Any] | None:

@@ -128,11 +128,10 @@ def _with_age(corpus: Corpus, positions: Array, term: AgeTerm, stack: Stack, cla
     years = ages([corpus.samples[i] for i in positions])
     known = ~np.isnan(years)
     years, positions, class_logits = years[known], positions[known], class_logits[..., known, :]
-    malignant, allowed, clusters = corpus.malignant[positions], corpus.allowed[positions], corpus.groups[positions]
+    malignant, clusters = corpus.malignant[positions], corpus.groups[positions]
     if not _are_enough(malignant, clusters):
         return {}
     logit = stack_logit(stack, class_logits)
-    classes = stack.class_probabilities(class_logits)
     probability = {"without": expit(logit), "with": expit(term.logit(logit, years))}
     gain, low, high = auc_gain(probability["with"], probability["without"], malignant, clusters)
     part: dict[str, Any] = {
@@ -140,10 +139,6 @@ def _with_age(corpus: Corpus, positions: Array, term: AgeTerm, stack: Stack, cla
         **{name: binary_measures(each, malignant, clusters) for name, each in probability.items()},
         "auc_gain": {"auc": gain, "auc_low": low, "auc_high": high},
         "bands": _bands(stack, probability["with"], malignant),
-        "classes": {
-            "without": class_measures(classes, allowed),
-            "with": class_measures(term.class_probabilities(classes, logit, years), allowed),
-        },
     }
     groups = people([corpus.samples[i] for i in positions])
     part["by_age"] = {

@@ -176,7 +176,6 @@ def _bands(bands: Mapping[str, Any]) -> list[str]:
 def _with_age(part: Mapping[str, Any], images: int) -> list[str]:
     """Return the section on the answers with the age, of so many ``images`` on the side."""
     told, untold = part["with"], part["without"]
-    told_classes, untold_classes = (part["classes"][name]["balanced_accuracy"] for name in ("with", "without"))
     gain = "{auc:+.3f} ({auc_low:+.3f} to {auc_high:+.3f})".format(**part["auc_gain"])
     lines = [
         "## With the age of the person",
@@ -185,8 +184,8 @@ def _with_age(part: Mapping[str, Any], images: int) -> list[str]:
             f"The age is known for {part['images']} of the {images} images, {told['malignant']} of them malignant. On"
             f" these the AUC is {_auc(told)} with the age and {_auc(untold)} without it, a difference of {gain};"
             f" accuracy {_percent(told['accuracy'])} % with it,"
-            f" {_percent(untold['accuracy'])} % without; ECE {told['ece']:.3f} and {untold['ece']:.3f}; balanced"
-            f" accuracy of the diagnoses {_percent(told_classes)} % and {_percent(untold_classes)} %."
+            f" {_percent(untold['accuracy'])} % without; ECE {told['ece']:.3f} and {untold['ece']:.3f}. The seven"
+            " diagnoses are the photograph's alone."
         ),
         "",
         (

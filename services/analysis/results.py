@@ -78,7 +78,8 @@ class Result:
     `probability` is calibrated (0–1), `classes` sums to 1 in the order of `CLASSES`, `attention` is a 7×7 grid of
     0–1 (row-major, mean over the networks; 1 = looked at most), `model_version` names the stack. `explanation` is there
     when it was asked for; `doubts` are reasons against an answer that its sender overruled. `without_age` is the
-    probability from the photograph alone, where the person's age counts in the other one.
+    probability from the photograph alone, where the person's age counts in the other one; `classes` are always the
+    photograph's.
     """
 
     probability: float

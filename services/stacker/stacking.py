@@ -21,7 +21,6 @@ from services.analysis.errors import ModelMismatchError
 from services.analysis.results import (
     ATTENTION_SIDE,
     CLASSES,
-    MALIGNANT_CLASSES,
     NETWORKS,
     OLDEST_YEARS,
     YOUNGEST_YEARS,
@@ -35,7 +34,6 @@ from serving.answers import NetworkAnswer
 from serving.model_files import checksum, network_file
 
 Floats = NDArray[np.float64]
-_MALIGNANT_AT = [CLASSES.index(name) for name in MALIGNANT_CLASSES]
 Turns = Literal[1, 2, 4, 8]
 
 #: Beside the networks: the stack that answers, and the one for versions that are only tried (the canaries).
@@ -217,11 +215,8 @@ def combine(
     logits = np.array([answer.logit.mean(dtype=np.float64) for answer in ordered])
     features = np.concatenate([_log_softmax(answer.class_logits.mean(axis=0, dtype=np.float64)) for answer in ordered])
     of_picture = float(np.dot(stack.malignant.coefficients, logits)) + stack.malignant.intercept
-    logit = _with_age(stack, of_picture, age_years)
-    probability = _sigmoid(logit)
+    probability = _sigmoid(_with_age(stack, of_picture, age_years))
     class_logits = np.asarray(stack.classes.coefficients) @ features + np.asarray(stack.classes.intercepts)
-    # What the age adds, it adds to all that is malignant: how that is divided is left to the photograph.
-    class_logits[_MALIGNANT_AT] += logit - of_picture
     class_probabilities = np.exp(_log_softmax(class_logits))
     return Result(
         probability=probability,

@@ -234,15 +234,11 @@ def test_a_stack_that_has_not_learnt_what_an_age_means_makes_nothing_of_it() -> 
     assert combine(STACK, given, age_years=70) == combine(STACK, given)
 
 
-def test_the_age_moves_the_band_and_all_malignant_diagnoses_alike() -> None:
+def test_the_age_moves_the_band_and_the_diagnoses_stay_the_photograph_s() -> None:
     given = answers(-0.5, -0.5, -0.5, -0.5)
-    young, old = (dict(combine(WITH_AGE, given, age_years=age).classes) for age in (20, 85))
-    moved = {name: math.log(old[name] / young[name]) for name in CLASSES}
-    assert moved["mel"] == pytest.approx(moved["bcc"]) == pytest.approx(moved["akiec"])
-    assert moved["nv"] == pytest.approx(moved["vasc"])
-    assert moved["mel"] - moved["nv"] == pytest.approx(0.25 * 6.5)
-    bands = [combine(WITH_AGE, given, age_years=age).band for age in (20, 85)]
-    assert bands == [Band.LOW, Band.UNSURE]
+    young, old = (combine(WITH_AGE, given, age_years=age) for age in (20, 85))
+    assert (young.band, old.band) == (Band.LOW, Band.UNSURE)
+    assert young.classes == old.classes == combine(WITH_AGE, given).classes
 
 
 def test_an_explanation_with_age_adds_up_and_says_what_the_age_added() -> None:

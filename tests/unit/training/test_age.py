@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 
 from services.stacker.stacking import Stack as ServedStack
 from training.age import AgeTerm, age_from, age_json, fit_age, stack_logit
 from training.stacking import Stack, stack_json
-from training.vocabulary import CLASSES, MALIGNANT_INDICES
+from training.vocabulary import CLASSES
 
 TERM = AgeTerm(scale=0.9, per_decade=0.25, intercept=-0.2, from_years=20, to_years=85)
 
@@ -40,19 +40,6 @@ def test_nobody_is_taken_for_younger_or_older_than_those_it_was_fitted_to():
 def test_without_an_age_the_answer_is_the_stack_s_own():
     answers = np.array([0.3, -4.0])
     assert list(TERM.logit(answers, np.full(2, np.nan))) == [0.3, -4.0]
-    classes = np.random.default_rng(0).dirichlet(np.ones(7), 2)
-    assert TERM.class_probabilities(classes, answers, np.full(2, np.nan)) == pytest.approx(classes)
-
-
-def test_the_malignant_diagnoses_move_together_and_as_far_as_the_answer():
-    rng = np.random.default_rng(1)
-    class_logits, answers, years = rng.normal(0, 2, (5, 7)), rng.normal(0, 2, 5), rng.uniform(20, 80, 5)
-    before = np.exp(class_logits) / np.exp(class_logits).sum(axis=1, keepdims=True)
-    after = TERM.class_probabilities(before, answers, years)
-    class_logits[:, list(MALIGNANT_INDICES)] += (TERM.logit(answers, years) - answers)[:, None]
-    assert after == pytest.approx(np.exp(class_logits) / np.exp(class_logits).sum(axis=1, keepdims=True))
-    malignant = [classes[:, list(MALIGNANT_INDICES)].sum(axis=1) for classes in (before, after)]
-    assert logit(malignant[1]) - logit(malignant[0]) == pytest.approx(TERM.logit(answers, years) - answers)
 
 
 def test_what_an_age_is_worth_is_found_again():
@@ -69,10 +56,10 @@ def test_other_people_are_answered_better_with_their_age():
     assert log_loss(malignant, expit(with_age)) < log_loss(malignant, expit(answers)) - 0.01
 
 
-def test_it_holds_for_all_but_the_youngest_and_oldest_hundredth_in_whole_years():
+def test_it_holds_for_all_but_the_youngest_and_oldest_twentieth_in_whole_years():
     answers, years, malignant, groups = seen(2000)
     term = fit_age(answers, years + 0.4, malignant, groups)
-    low, high = np.percentile(years + 0.4, [1, 99])
+    low, high = np.percentile(years + 0.4, [5, 95])
     assert (term.from_years, term.to_years) == (round(low), round(high))
     assert isinstance(term.from_years, int)
 
@@ -87,7 +74,9 @@ def test_images_of_unknown_age_change_nothing():
 
 
 def test_an_age_that_says_nothing_is_not_asked_for():
-    assert fit_age(*seen(per_decade=0.0)) is None
+    """What chance finds in it is hardly ever more than the chance that is in what it finds."""
+    found = [fit_age(*seen(600, per_decade=0.0, seed=seed)) for seed in range(20)]
+    assert sum(term is not None for term in found) <= 1
 
 
 def test_an_age_that_everybody_has_is_not_asked_for():
