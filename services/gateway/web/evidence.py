@@ -61,7 +61,14 @@ class Evidence:
 
     def ranking(self, source: str | None = None) -> Ranking | None:
         """How well malignant and harmless are told apart, overall or on one source of photographs."""
-        measured = _inner(self.metrics, "by_source", source) if source else self.metrics
+        return self._ranking(_inner(self.metrics, "by_source", source) if source else self.metrics)
+
+    def ranking_with_age(self) -> Ranking | None:
+        """The same for photographs of people whose age is known, where it counts."""
+        return self._ranking(_inner(self.metrics, "with_age"))
+
+    @staticmethod
+    def _ranking(measured: object) -> Ranking | None:
         auc = _number(measured, "auc")
         if auc is None:
             return None

@@ -22,6 +22,7 @@ def _measures(evidence: Evidence) -> list[tuple[str, str]]:
         (_("Chance that a malignant spot is rated higher than a harmless one (AUC)"), evidence.ranking()),
         (_("The same for dermatoscope images alone"), evidence.ranking("dermoscopy")),
         (_("The same for phone photos alone"), evidence.ranking("pad_ufes_20")),
+        (_("The same with the age counted in"), evidence.ranking_with_age()),
     )
     return [(name, _with_interval(ranking)) for name, ranking in wanted if ranking is not None]
 

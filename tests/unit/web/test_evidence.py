@@ -21,6 +21,7 @@ MEASURED = {
         "dermoscopy": {"images": 2188, "auc": 0.93, "auc_low": 0.91, "auc_high": 0.95},
         "pad_ufes_20": {"images": 87, "auc": 0.81},
     },
+    "with_age": {"images": 2221, "auc": 0.924, "auc_low": 0.906, "auc_high": 0.936},
     "bands": {"low": {"share_of_the_malignant": 0.0711}, "high": {"share_of_the_malignant": 0.8478}},
 }
 
@@ -44,6 +45,7 @@ def test_what_was_measured_on_unseen_photographs_is_told_and_rounded_to_the_wors
     assert "(AUC): 91% (90% – 93%) · n = 2,275" in words
     assert "dermatoscope images alone: 93% (91% – 95%) · n = 2,188" in words
     assert "phone photos alone: 81% · n = 87" in words
+    assert "with the age counted in: 92% (91% – 94%) · n = 2,221" in words
     assert "Measured on 2,275 photos that the networks had not seen before, 524 of them malignant." in words
     answer = read(client.get(f"/analyses/{desk.add_done().id}")).words
     assert "In our tests, 8 of 100 cancers were still in this group." in answer
