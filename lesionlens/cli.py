@@ -74,7 +74,7 @@ _AGE = click.option(
     "--age",
     "age_years",
     type=click.IntRange(YOUNGEST_YEARS, OLDEST_YEARS),
-    help="Of the person in all of the photographs, in years: the answers are better with it.",
+    help="Of the person in all of the photographs, in years: on average the answers are better with it.",
 )
 
 

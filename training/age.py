@@ -9,13 +9,13 @@ by the stack alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
+from services.stacker.age import MIDDLE_AGE_YEARS, AgeRegression
 from training.stacking import FOLDS, Stack, can_be_cross_validated, malignant_logits
 
 Array = np.ndarray[Any, Any]
@@ -24,42 +24,9 @@ Array = np.ndarray[Any, Any]
 # (Peduzzi et al., "A simulation study of the number of events per variable in logistic regression analysis", 1996).
 _LEAST_OF_A_KIND = 20
 
-# Ages count in decades from this one, in years: the intercept is that of somebody in the middle.
-_MIDDLE_AGE = 50.0
-
-# Percentiles of the ages fitted to, beyond which somebody counts as being that old: a line is not drawn on to where
-# hardly anybody was. Of children no malignant image may be known at all, and theirs are not to be answered lower still.
+# Percentiles of the known ages between which a line is drawn, for beyond hardly anybody was: see AgeRegression for what
+# becomes of them. Of children no malignant image may be known at all.
 _LIMITS = (5, 95)
-
-
-@dataclass(frozen=True, slots=True)
-class AgeTerm:
-    """How the age moves the stack's malignant logit.
-
-    Attributes:
-        scale: what the stack's logit counts beside an age.
-        per_decade: added to the logit for every ten years above 50, or taken away below.
-        intercept: added to every logit.
-        from_years: whoever is younger counts as being so old.
-        to_years: whoever is older counts as being so old.
-    """
-
-    scale: float
-    per_decade: float
-    intercept: float
-    from_years: int
-    to_years: int
-
-    def logit(self, stack_logit: Array, age_years: Array) -> Array:
-        """Return malignant logits with the age, ``[n]``.
-
-        Args:
-            stack_logit: the stack's malignant logits, ``[n]``.
-            age_years: ages in years, ``[n]``; where one is NaN the stack's logit stays as it is.
-        """
-        decades = _decades(np.clip(age_years, self.from_years, self.to_years))
-        with_age = self.scale * stack_logit + self.per_decade * decades + self.intercept
-        return np.where(np.isnan(age_years), stack_logit, with_age)
 
 
 def stack_logit(stack: Stack, class_logits: Array) -> Array:
@@ -70,7 +37,7 @@ def stack_logit(stack: Stack, class_logits: Array) -> Array:
     return np.asarray(malignant_logits(class_logits) @ stack.malignant + stack.malignant_intercept)
 
 
-def fit_age(stack_logit: Array, age_years: Array, malignant: Array, groups: Array) -> AgeTerm | None:
+def fit_age(stack_logit: Array, age_years: Array, malignant: Array, groups: Array) -> AgeRegression | None:
     """Fit the age beside the stack's logit on images that no network was trained on.
 
     Args:
@@ -86,13 +53,18 @@ def fit_age(stack_logit: Array, age_years: Array, malignant: Array, groups: Arra
         stack's answer upside down: its ``scale`` is above 0.
     """
     known = ~np.isnan(age_years)
-    years, labels, clusters = age_years[known], malignant[known], groups[known]
+    if not known.any():
+        return None
+    from_years, to_years = (round(float(limit)) for limit in np.percentile(age_years[known], _LIMITS))
+    # As it will be answered: the younger by the stack alone, the older as of the oldest.
+    counts = age_years >= from_years
+    labels, clusters = malignant[counts], groups[counts]
     if any(len(np.unique(clusters[kind])) < _LEAST_OF_A_KIND for kind in (labels, ~labels)):
         return None
-    from_years, to_years = (round(float(limit)) for limit in np.percentile(years, _LIMITS))
     if from_years == to_years or not can_be_cross_validated(labels, clusters):
         return None
-    features = np.column_stack([stack_logit[known], _decades(years)])
+    decades = (np.minimum(age_years[counts], to_years) - MIDDLE_AGE_YEARS) / 10
+    features = np.column_stack([stack_logit[counts], decades])
     gain = _losses(features[:, :1], labels, clusters) - _losses(features, labels, clusters)
     if gain.mean() <= _standard_error(gain, clusters):
         return None
@@ -100,11 +72,13 @@ def fit_age(stack_logit: Array, age_years: Array, malignant: Array, groups: Arra
     scale, per_decade = (float(coefficient) for coefficient in fitted.coef_[0])
     if scale <= 0:
         return None
-    return AgeTerm(scale, per_decade, float(fitted.intercept_[0]), from_years, to_years)
-
-
-def _decades(age_years: Array) -> Array:
-    return (age_years - _MIDDLE_AGE) / 10.0
+    return AgeRegression(
+        scale=scale,
+        per_decade=per_decade,
+        intercept=float(fitted.intercept_[0]),
+        from_years=from_years,
+        to_years=to_years,
+    )
 
 
 def _losses(features: Array, labels: Array, clusters: Array) -> Array:
@@ -121,22 +95,14 @@ def _standard_error(values: Array, clusters: Array) -> float:
     return float(np.linalg.norm(np.bincount(cluster, values - values.mean()))) / len(values)
 
 
-def age_json(term: AgeTerm | None, measured_on: str) -> dict[str, Any] | None:
+def age_json(term: AgeRegression | None, measured_on: str) -> dict[str, Any] | None:
     """Return what ``stack.json`` says under ``age``; ``measured_on`` names the images it was fitted to."""
     if term is None:
         return None
-    rounded = {name: round(value, 6) for name, value in asdict(term).items()}
+    rounded = {name: round(value, 6) for name, value in term.model_dump().items()}
     return {**rounded, "measured_on": measured_on}
 
 
-def age_from(data: Mapping[str, Any] | None) -> AgeTerm | None:
+def age_from(data: Mapping[str, Any] | None) -> AgeRegression | None:
     """Rebuild the term from what ``stack.json`` says under ``age``, ``None`` where it says nothing."""
-    if data is None:
-        return None
-    return AgeTerm(
-        scale=float(data["scale"]),
-        per_decade=float(data["per_decade"]),
-        intercept=float(data["intercept"]),
-        from_years=int(data["from_years"]),
-        to_years=int(data["to_years"]),
-    )
+    return None if data is None else AgeRegression.model_validate(data)

@@ -11,9 +11,10 @@ import numpy as np
 from scipy.special import expit
 
 from services.preprocessor.imaging import normalise
+from services.stacker.age import AgeRegression
 from services.stacker.out_of_distribution import Familiarity, familiarity_from
 from services.stacker.turns import pose_of, turned
-from training.age import AgeTerm, age_from, stack_logit
+from training.age import age_from, stack_logit
 from training.another_camera import retaken
 from training.answers import Answers, run_networks
 from training.corpus import Corpus
@@ -123,7 +124,9 @@ def _are_enough(malignant: Array, clusters: Array) -> bool:
     return all(len(set(clusters[kind])) >= _LEAST_OF_A_SIDE for kind in (malignant, ~malignant))
 
 
-def _with_age(corpus: Corpus, positions: Array, term: AgeTerm, stack: Stack, class_logits: Array) -> dict[str, Any]:
+def _with_age(
+    corpus: Corpus, positions: Array, term: AgeRegression, stack: Stack, class_logits: Array
+) -> dict[str, Any]:
     """Measure the answers with and without the age on the images whose age is known; nothing of too few of them."""
     years = ages([corpus.samples[i] for i in positions])
     known = ~np.isnan(years)
@@ -132,7 +135,7 @@ def _with_age(corpus: Corpus, positions: Array, term: AgeTerm, stack: Stack, cla
     if not _are_enough(malignant, clusters):
         return {}
     logit = stack_logit(stack, class_logits)
-    probability = {"without": expit(logit), "with": expit(term.logit(logit, years))}
+    probability = {"without": expit(logit), "with": expit(term.logits(logit, years))}
     gain, low, high = auc_gain(probability["with"], probability["without"], malignant, clusters)
     part: dict[str, Any] = {
         "images": len(positions),

@@ -158,8 +158,7 @@ def fit_release(
     log(json.dumps(record))
     measured_on = f"validation side of the inner split, {len(validation)} images"
     age = _fit_age(corpus, stack_logit(stack, answers.class_logits))
-    if age is not None:
-        log(json.dumps({"age": age}))
+    log(json.dumps({"age": age}) if age else "no age: known of too few people, or it says nothing beside the stack")
     strange = familiarity
     if others is not None and answers.embedding is not None:
         strange = _fit_strangeness(corpus, folders[0], others, log)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from training.evaluation import DARK_SKIN, SKIN_NOT_RECORDED
+from training.evaluation import AGE_GROUPS, DARK_SKIN, SKIN_NOT_RECORDED
 
 # What the original LesionLens project reports, in per cent, on its own images.
 _ORIGINAL = {"accuracy": 87.4, "precision": 86.7, "recall": 87.4, "f1": 86.6, "auc": 76.1}
@@ -239,6 +239,11 @@ def _summary_with_age(part: Mapping[str, Any]) -> dict[str, Any]:
         **{name: round(part["with"][name], 4) for name in ("auc", "auc_low", "auc_high", "accuracy", "ece")},
         "auc_without": round(part["without"]["auc"], 4),
         "bands": _rounded(part["bands"]),
+        "malignant_low_by_age": [
+            {"from_years": int(AGE_GROUPS[name][0]), "share": round(group["with"]["malignant_low"], 4)}
+            for name, group in part["by_age"].items()
+            if "with" in group
+        ],
     }
 
 

@@ -102,7 +102,7 @@ class Client:
             store: False: the service deletes the photograph as soon as its analysis ended.
             turns: sides to look at the lesion from (1, 2, 4 or 8); by default as many as the models were made for.
             explain: ask also what each network contributed, and where each of them looked.
-            age_years: of the person, if it is known: the answer is better with it.
+            age_years: of the person, if it is known: on average the answer is better with it.
             idempotency_key: the same key with the same photograph gives the same analysis, also from another process.
                 By default a new one for each call.
 

@@ -60,7 +60,8 @@ class NetworkExplanation:
 class Explanation:
     """How the probability came about, and where the bands begin and end.
 
-    It is sigmoid(`intercept` + Σ `contribution` + `of_age`); `of_age` is what the person's age added, in log-odds.
+    It is sigmoid(`intercept` + Σ `contribution` + `of_age`); `of_age` is the part that depends on the person's age, in
+    log-odds.
     """
 
     intercept: float

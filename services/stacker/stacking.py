@@ -22,14 +22,13 @@ from services.analysis.results import (
     ATTENTION_SIDE,
     CLASSES,
     NETWORKS,
-    OLDEST_YEARS,
-    YOUNGEST_YEARS,
     Band,
     Explanation,
     NetworkExplanation,
     NetworkOpinion,
     Result,
 )
+from services.stacker.age import AgeEffect, AgeRegression
 from serving.answers import NetworkAnswer
 from serving.model_files import checksum, network_file
 
@@ -39,9 +38,6 @@ Turns = Literal[1, 2, 4, 8]
 #: Beside the networks: the stack that answers, and the one for versions that are only tried (the canaries).
 STACK_FILE = "stack.json"
 CANARY_STACK_FILE = "stack.canary.json"
-
-#: Ages are counted from here, as `training/age.py` does; about the mean of dermatology's published collections.
-_AGE_OF_NO_MATTER_YEARS = 50
 
 
 class _Part(BaseModel):
@@ -82,31 +78,6 @@ class ClassRegression(_Part):
         if len(self.intercepts) != len(CLASSES):
             raise ValueError("there is not one intercept per class")
         return self
-
-
-class AgeRegression(_Part):
-    """Logistic regression on the stack's own logit and a person's age, for when that is known.
-
-    With age: `scale` × logit + `per_decade` × (age − 50) / 10 + `intercept`, the age taken for the nearest one in
-    `from_years`–`to_years`: of younger and older people there were too few to learn from.
-    """
-
-    scale: Annotated[float, Field(gt=0)]
-    per_decade: float
-    intercept: float
-    from_years: Annotated[int, Field(ge=YOUNGEST_YEARS, le=OLDEST_YEARS)]
-    to_years: Annotated[int, Field(ge=YOUNGEST_YEARS, le=OLDEST_YEARS)]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> AgeRegression:
-        if self.from_years > self.to_years:
-            raise ValueError("from_years is above to_years")
-        return self
-
-    def of_age(self, age_years: int) -> float:
-        """What an age adds, in log-odds: nothing at fifty."""
-        within = min(max(age_years, self.from_years), self.to_years)
-        return self.per_decade * (within - _AGE_OF_NO_MATTER_YEARS) / 10
 
 
 class Bands(_Part):
@@ -215,7 +186,8 @@ def combine(
     logits = np.array([answer.logit.mean(dtype=np.float64) for answer in ordered])
     features = np.concatenate([_log_softmax(answer.class_logits.mean(axis=0, dtype=np.float64)) for answer in ordered])
     of_picture = float(np.dot(stack.malignant.coefficients, logits)) + stack.malignant.intercept
-    probability = _sigmoid(_with_age(stack, of_picture, age_years))
+    age = stack.age.effect(age_years) if stack.age is not None and age_years is not None else AgeEffect()
+    probability = _sigmoid(age.logit(of_picture))
     class_logits = np.asarray(stack.classes.coefficients) @ features + np.asarray(stack.classes.intercepts)
     class_probabilities = np.exp(_log_softmax(class_logits))
     return Result(
@@ -228,24 +200,15 @@ def combine(
         classes=tuple((name, float(p)) for name, p in zip(CLASSES, class_probabilities, strict=True)),
         attention=_shared_attention([answer.attention for answer in ordered]),
         model_version=stack.version,
-        explanation=_explanation(stack, ordered, logits, age_years) if explain else None,
-        without_age=None if stack.age is None or age_years is None else _sigmoid(of_picture),
+        explanation=_explanation(stack, ordered, logits, age) if explain else None,
+        without_age=None if age.of_age is None else _sigmoid(of_picture),
     )
 
 
-def _with_age(stack: Stack, of_picture: float, age_years: int | None) -> float:
-    if stack.age is None or age_years is None:
-        return of_picture
-    return stack.age.scale * of_picture + stack.age.of_age(age_years) + stack.age.intercept
-
-
-def _explanation(stack: Stack, ordered: Sequence[NetworkAnswer], logits: Floats, age_years: int | None) -> Explanation:
-    scale, intercept, of_age = 1.0, 0.0, None
-    if stack.age is not None and age_years is not None:
-        scale, intercept, of_age = stack.age.scale, stack.age.intercept, stack.age.of_age(age_years)
-    coefficients = [scale * coefficient for coefficient in stack.malignant.coefficients]
+def _explanation(stack: Stack, ordered: Sequence[NetworkAnswer], logits: Floats, age: AgeEffect) -> Explanation:
+    coefficients = [age.scale * coefficient for coefficient in stack.malignant.coefficients]
     return Explanation(
-        intercept=scale * stack.malignant.intercept + intercept,
+        intercept=age.scale * stack.malignant.intercept + age.intercept,
         low_below=stack.bands.low_below,
         high_from=stack.bands.high_from,
         networks=tuple(
@@ -254,7 +217,7 @@ def _explanation(stack: Stack, ordered: Sequence[NetworkAnswer], logits: Floats,
             )
             for answer, coefficient, logit in zip(ordered, coefficients, logits, strict=True)
         ),
-        of_age=of_age,
+        of_age=age.of_age,
     )
 
 

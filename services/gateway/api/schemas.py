@@ -82,7 +82,9 @@ class ExplanationSchema(Schema):
     of_age = Float(
         required=True,
         allow_none=True,
-        metadata={"description": "What the person's age added, in log-odds; null: it was not counted in."},
+        metadata={
+            "description": "The part that depends on the person's age, in log-odds; null: it was not counted in."
+        },
     )
 
 

@@ -16,6 +16,7 @@ from services.analysis.states import AnalysisState
 from services.gateway.policy import POLLS, UPLOADS, route_policy
 from services.gateway.web.answer import arrange, concern_codes
 from services.gateway.web.blueprint import READING, desk, pages
+from services.gateway.web.evidence import Evidence
 from services.gateway.web.evidence_words import told_evidence
 from services.gateway.web.form_token import require_own_form
 from services.gateway.web.reminder import calendar_file
@@ -158,6 +159,7 @@ def _analysis_page(analysis: Analysis) -> str:
     given = desk().feedback_of(analysis.id) if answer else ()
     concerns = [REFUSALS[code] for code in concern_codes(preparation) if code in REFUSALS]
     anyway = bool(request.args.get("anyway"))
+    evidence = told_evidence(desk().settings.models_dir)
     return render_template(
         "web/analysis.html",
         analysis=analysis,
@@ -187,8 +189,17 @@ def _analysis_page(analysis: Analysis) -> str:
         thanks=bool(request.args.get("thanks")),
         withdrawn=bool(request.args.get("withdrawn")),
         abcde=ABCDE,
-        **told_evidence(desk().settings.models_dir),
+        missed_below=_missed_below(analysis, evidence["evidence"]),
+        **evidence,
     )
+
+
+def _missed_below(analysis: Analysis, evidence: Evidence | None) -> int | None:
+    if evidence is None:
+        return None
+    if analysis.age_years is None or analysis.result is None or analysis.result.without_age is None:
+        return evidence.missed_below
+    return evidence.missed_below_at(analysis.age_years)
 
 
 def _refusal(analysis: Analysis) -> Refusal:

@@ -43,6 +43,18 @@ class Evidence:
         measured = self._share_of_the_malignant("low")
         return None if measured is None else math.ceil(round(measured * 100, 6))
 
+    def missed_below_at(self, age_years: int) -> int | None:
+        """The same of answers in which the age counts, for people of an age: of theirs or of all, the larger share."""
+        with_age = _inner(self.metrics, "with_age")
+        groups = _inner(with_age, "malignant_low_by_age")
+        of_the_age = None
+        for group in groups if isinstance(groups, list) else []:
+            if age_years >= (_number(group, "from_years") or 0):
+                of_the_age = _number(group, "share")
+        of_all = _number(_inner(with_age, "bands", "low"), "share_of_the_malignant")
+        known = [share for share in (of_all, of_the_age) if share is not None]
+        return math.ceil(round(max(known) * 100, 6)) if known else None
+
     @property
     def found_high(self) -> int | None:
         """How many of a hundred malignant spots fell into the high band, rounded down."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from flask_babel import gettext as _
 
@@ -10,7 +11,7 @@ from services.gateway.web.evidence import Evidence, Ranking, read_evidence
 from services.gateway.web.formats import number, percentage
 
 
-def told_evidence(models_dir: Path) -> dict[str, object]:
+def told_evidence(models_dir: Path) -> dict[str, Any]:
     """What templates get: the evidence itself, and its measures as rows of name and value."""
     evidence = read_evidence(models_dir)
     return {"evidence": evidence, "measures": _measures(evidence) if evidence else []}
@@ -22,7 +23,7 @@ def _measures(evidence: Evidence) -> list[tuple[str, str]]:
         (_("Chance that a malignant spot is rated higher than a harmless one (AUC)"), evidence.ranking()),
         (_("The same for dermatoscope images alone"), evidence.ranking("dermoscopy")),
         (_("The same for phone photos alone"), evidence.ranking("pad_ufes_20")),
-        (_("The same with the age counted in"), evidence.ranking_with_age()),
+        (_("AUC for people of known age, with the age counted in"), evidence.ranking_with_age()),
     )
     return [(name, _with_interval(ranking)) for name, ranking in wanted if ranking is not None]
 

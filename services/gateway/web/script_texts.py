@@ -61,6 +61,7 @@ def history_texts() -> dict[str, str]:
         "earlier": _("Earlier"),
         "later": _("Later"),
         "photoOf": _("Photo of {date}"),
+        "aged": _("age counted in"),
         "compareHint": _(
             "Look for changes in size, shape and colour. A change is a reason to see a doctor, whatever the numbers "
             "say."

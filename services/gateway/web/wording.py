@@ -108,7 +108,8 @@ REFUSALS: Mapping[str, Refusal] = MappingProxyType(
 
 NO_PHOTOGRAPH = Refusal(_("No photo was chosen"), _("Please choose or take a photo first."))
 NO_AGE = Refusal(
-    _("That is no age"), _("Please give it in whole years, or leave it empty, and choose the photo once more.")
+    _("That is no age"),
+    _("Please give it in whole years up to 120, or leave it empty, and choose the photo once more."),
 )
 ONE_PHOTOGRAPH = Refusal(_("One photo at a time"), _("Please choose one photo; send the next one afterwards."))
 

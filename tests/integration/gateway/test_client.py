@@ -27,6 +27,7 @@ from lesionlens.client import (
     transport,
 )
 from lesionlens.outcomes import COLUMNS
+from lesionlens.submit import Errand
 from services.analysis.record import AnalysisRecord
 from services.analysis.results import CLASSES
 from services.analysis.states import AnalysisState
@@ -117,6 +118,16 @@ def test_the_age_is_sent_and_what_it_changed_is_told(service, client, workers):
     assert (analysis.age_years, analysis.result.without_age) == (61, 0.125)
     batch = client.batch([photograph(), photograph(seed=2)], age_years=30)
     assert [analysis.age_years for analysis in batch.analyses] == [30, 30]
+
+
+def test_submit_sends_the_age_of_the_person_in_all_of_the_files(service, client, workers, tmp_path, engine):
+    service.accepted = workers.finish
+    for number in range(2):
+        (tmp_path / f"{number}.jpg").write_bytes(photograph(seed=number))
+    errand = Errand(client, force=False, store=True, turns=None, age_years=61, timeout_s=20)
+    assert [outcome.state for outcome in errand.run(sorted(tmp_path.glob("*.jpg")))] == [AnalysisState.DONE] * 2
+    record = AnalysisRecord(engine)
+    assert [record.find(kept).age_years for kept in record.results_past_retention(-1, 100)] == [61, 61]
 
 
 def test_waiting_ends_when_its_time_is_over(client):

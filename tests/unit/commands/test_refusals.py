@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from lesionlens.cli import main
 from lesionlens.refusals import told
 from services.analysis.errors import BlobStoreUnavailableError, SettingsError
 from services.analysis.settings import load_settings
+
+ROOT = Path(__file__).parents[3]
 
 #: Nobody listens there.
 NOWHERE = "postgresql://nobody@127.0.0.1:9/none"
@@ -56,3 +59,12 @@ def test_an_image_store_that_does_not_answer_is_no_matter_of_the_database() -> N
     assert told(BlobStoreUnavailableError("The image store does not answer.")) == (
         "The image store does not answer. Check BLOB_STORE_URL, and that you may write there."
     )
+
+
+def test_an_age_that_would_not_count_is_refused_before_the_networks_are_loaded(tmp_path: Path) -> None:
+    shipped = json.loads((ROOT / "serving" / "models" / "stack.json").read_text())
+    (tmp_path / "stack.json").write_text(json.dumps({**shipped, "age": None}))
+    (tmp_path / "a.jpg").write_bytes(b"")
+    done = say("classify", str(tmp_path / "a.jpg"), "--age", "61", "--models", str(tmp_path))
+    assert done.exit_code != 0
+    assert done.stderr == "Error: These networks have not learnt what an age means. Leave --age out.\n"

@@ -222,11 +222,15 @@ def test_the_age_counts_in_the_probability_and_without_it_stands_what_the_pictur
     assert of_picture.without_age is None
 
 
-@pytest.mark.parametrize(("told", "counted"), [(0, 20), (19, 20), (86, 85), (120, 85)])
-def test_an_age_beyond_those_learnt_from_counts_as_the_nearest_of_them(told: int, counted: int) -> None:
+def test_older_people_than_those_learnt_from_count_as_the_oldest_of_them() -> None:
     given = answers(1.0, -2.0, 0.5, 3.0)
-    assert combine(WITH_AGE, given, age_years=told) == combine(WITH_AGE, given, age_years=counted)
+    assert combine(WITH_AGE, given, age_years=120) == combine(WITH_AGE, given, age_years=85)
     assert combine(WITH_AGE, given, age_years=20).probability < combine(WITH_AGE, given, age_years=85).probability
+
+
+def test_an_age_below_those_learnt_from_lowers_no_answer() -> None:
+    given = answers(1.0, -2.0, 0.5, 3.0)
+    assert combine(WITH_AGE, given, age_years=19, explain=True) == combine(WITH_AGE, given, explain=True)
 
 
 def test_a_stack_that_has_not_learnt_what_an_age_means_makes_nothing_of_it() -> None:

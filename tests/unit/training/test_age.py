@@ -7,12 +7,13 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 
+from services.stacker.age import AgeRegression
 from services.stacker.stacking import Stack as ServedStack
-from training.age import AgeTerm, age_from, age_json, fit_age, stack_logit
+from training.age import age_from, age_json, fit_age, stack_logit
 from training.stacking import Stack, stack_json
 from training.vocabulary import CLASSES
 
-TERM = AgeTerm(scale=0.9, per_decade=0.25, intercept=-0.2, from_years=20, to_years=85)
+TERM = AgeRegression(scale=0.9, per_decade=0.25, intercept=-0.2, from_years=20, to_years=85)
 
 
 def seen(count=3000, *, per_decade=0.4, known=1.0, seed=0):
@@ -27,19 +28,25 @@ def seen(count=3000, *, per_decade=0.4, known=1.0, seed=0):
 
 def test_the_age_moves_the_logit_by_so_much_a_decade_around_fifty():
     answers = np.array([1.0, 1.0, -2.0])
-    moved = TERM.logit(answers, np.array([50.0, 70.0, 40.0]))
+    moved = TERM.logits(answers, np.array([50.0, 70.0, 40.0]))
     assert moved == pytest.approx([0.9 - 0.2, 0.9 + 0.5 - 0.2, -1.8 - 0.25 - 0.2])
 
 
-def test_nobody_is_taken_for_younger_or_older_than_those_it_was_fitted_to():
-    moved = TERM.logit(np.zeros(4), np.array([3.0, 20.0, 85.0, 101.0]))
-    assert moved[0] == moved[1]
-    assert moved[2] == moved[3]
+def test_the_older_count_as_the_oldest_it_was_fitted_to_and_the_younger_not_at_all():
+    moved = TERM.logits(np.full(4, 0.3), np.array([3.0, 19.0, 85.0, 101.0]))
+    assert list(moved[:2]) == [0.3, 0.3]
+    assert moved[2] == moved[3] > 0.3
+
+
+@pytest.mark.parametrize("years", [0, 19, 20, 50, 85, 120])
+def test_one_person_is_answered_as_in_a_crowd(years):
+    alone = TERM.effect(years).logit(-1.3)
+    assert TERM.logits(np.array([-1.3]), np.array([float(years)])) == pytest.approx([alone], rel=1e-12)
 
 
 def test_without_an_age_the_answer_is_the_stack_s_own():
     answers = np.array([0.3, -4.0])
-    assert list(TERM.logit(answers, np.full(2, np.nan))) == [0.3, -4.0]
+    assert list(TERM.logits(answers, np.full(2, np.nan))) == [0.3, -4.0]
 
 
 def test_what_an_age_is_worth_is_found_again():
@@ -51,7 +58,7 @@ def test_what_an_age_is_worth_is_found_again():
 def test_other_people_are_answered_better_with_their_age():
     term = fit_age(*seen())
     answers, years, malignant, _ = seen(seed=1)
-    with_age = term.logit(answers, years)
+    with_age = term.logits(answers, years)
     assert roc_auc_score(malignant, with_age) > roc_auc_score(malignant, answers) + 0.02
     assert log_loss(malignant, expit(with_age)) < log_loss(malignant, expit(answers)) - 0.01
 
@@ -121,7 +128,7 @@ def test_what_the_file_says_is_what_was_fitted():
     assert written["measured_on"] == "validation side"
     read = age_from(written)
     answers, years = np.linspace(-5, 5, 20), np.linspace(0, 100, 20)
-    assert read.logit(answers, years) == pytest.approx(term.logit(answers, years), abs=1e-4)
+    assert read.logits(answers, years) == pytest.approx(term.logits(answers, years), abs=1e-4)
 
 
 def test_a_file_that_says_nothing_of_an_age_has_none():
@@ -145,8 +152,7 @@ def test_a_stack_tells_of_an_age_only_where_one_was_fitted(term):
     )
     assert age_from(content.get("age")) == term
     assert ("age" in content) == (term is not None)
-    # What answers without an age reads the same file.
-    assert ServedStack.model_validate(content).bands.high_from == 0.4
+    assert ServedStack.model_validate(content).age == term
 
 
 def test_the_stack_s_logit_is_that_of_its_probability():

@@ -121,4 +121,5 @@ def test_an_age_that_was_not_measured_is_not_told_of_a_stack():
         "ece": 0.02,
         "auc_without": 0.914,
         "bands": WITH_AGE["bands"],
+        "malignant_low_by_age": [{"from_years": 0, "share": 0.13}],
     }

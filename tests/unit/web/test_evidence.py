@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from services.analysis.results import Band
 from services.gateway.web.evidence import Evidence, read_evidence
+from tests.unit.web.conftest import result
 from training.report import summary
 
 MEASURED = {
@@ -21,7 +24,14 @@ MEASURED = {
         "dermoscopy": {"images": 2188, "auc": 0.93, "auc_low": 0.91, "auc_high": 0.95},
         "pad_ufes_20": {"images": 87, "auc": 0.81},
     },
-    "with_age": {"images": 2221, "auc": 0.924, "auc_low": 0.906, "auc_high": 0.936},
+    "with_age": {
+        "images": 2221,
+        "auc": 0.924,
+        "auc_low": 0.906,
+        "auc_high": 0.936,
+        "bands": {"low": {"share_of_the_malignant": 0.041}},
+        "malignant_low_by_age": [{"from_years": 0, "share": 0.261}, {"from_years": 40, "share": 0.031}],
+    },
     "bands": {"low": {"share_of_the_malignant": 0.0711}, "high": {"share_of_the_malignant": 0.8478}},
 }
 
@@ -45,10 +55,24 @@ def test_what_was_measured_on_unseen_photographs_is_told_and_rounded_to_the_wors
     assert "(AUC): 91% (90% – 93%) · n = 2,275" in words
     assert "dermatoscope images alone: 93% (91% – 95%) · n = 2,188" in words
     assert "phone photos alone: 81% · n = 87" in words
-    assert "with the age counted in: 92% (91% – 94%) · n = 2,221" in words
+    assert "AUC for people of known age, with the age counted in: 92% (91% – 94%) · n = 2,221" in words
     assert "Measured on 2,275 photos that the networks had not seen before, 524 of them malignant." in words
     answer = read(client.get(f"/analyses/{desk.add_done().id}")).words
     assert "In our tests, 8 of 100 cancers were still in this group." in answer
+
+
+@pytest.mark.parametrize(("age", "missed"), [(30, 27), (39, 27), (40, 5), (80, 5)])
+def test_people_of_an_age_at_which_more_is_missed_are_told_so(client, desk, read, publish, age, missed):
+    publish(metrics=MEASURED)
+    counted = desk.add_done(age_years=age, result=replace(result(Band.LOW, 0.02), without_age=0.06))
+    words = read(client.get(f"/analyses/{counted.id}")).words
+    assert f"In our tests, {missed} of 100 cancers were still in this group." in words
+
+
+def test_a_stack_that_was_measured_before_ages_counted_tells_what_it_has(client, desk, read, publish):
+    publish(metrics=MEASURED | {"with_age": {}})
+    counted = desk.add_done(age_years=30, result=replace(result(Band.LOW, 0.02), without_age=0.06))
+    assert "of 100 cancers" not in read(client.get(f"/analyses/{counted.id}")).words
 
 
 def test_what_the_bands_were_fitted_for_is_not_told_as_measured(client, desk, read, publish):

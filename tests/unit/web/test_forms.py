@@ -53,11 +53,15 @@ def test_the_age_is_passed_on(client, desk, told, kept):
 
 
 def test_what_is_no_age_is_said_beside_the_form_and_stays_in_it(client, desk, read):
-    response = upload(client, b"photo", age="4½")
+    response = upload(client, b"photo", age="4½", do_not_store="1", force="1")
     assert response.status_code == 400
     page = read(response)
     assert "That is no age." in page.words
-    assert [field["value"] for field in page.all("input") if field.get("name") == "age"] == ["4½"]
+    fields = {field["name"]: field for field in page.all("input") if field.get("name") not in {None, "image"}}
+    assert (fields["age"]["value"], fields["age"]["aria-invalid"]) == ("4½", "true")
+    assert fields["age"]["aria-describedby"] in page.ids
+    assert "checked" in fields["do_not_store"], "a wish not to store is not forgotten over an age"
+    assert "checked" in fields["force"]
     assert not desk.analyses
 
 

@@ -40,8 +40,9 @@ function remember(root) {
 }
 
 function entryOf(root) {
-  const { id, state, created, band, probability, anyway } = root.dataset;
-  return { id, at: created, state, ...(anyway && { anyway: true }), ...(band && { band, probability: Number(probability) }) };
+  const { id, state, created, band, probability, aged, anyway } = root.dataset;
+  const answer = band && { band, probability: Number(probability), aged: Boolean(aged) };
+  return { id, at: created, state, ...(anyway && { anyway: true }), ...answer };
 }
 
 async function follow(id, texts) {

@@ -12,6 +12,7 @@ const deleteAll = document.getElementById("delete-all");
 const copyOf = (name) => document.getElementById(name).content.firstElementChild.cloneNode(true);
 // How many answers are asked for at the same time.
 const AT_ONCE = 4;
+const probabilityOf = (entry) => percentage(entry.probability) + (entry.aged ? ` · ${texts.aged}` : "");
 const ENDED = ["done", "held", "rejected", "failed", "gone"];
 
 show();
@@ -78,7 +79,7 @@ function tell(item, entry) {
   band.textContent = wordsOf(entry);
   if (entry.band) band.classList.add(`entry-${entry.band}`);
   const gone = entry.state === "gone" ? ` · ${texts.gone}` : "";
-  item.querySelector(".entry-probability").textContent = (entry.band ? percentage(entry.probability) : "") + (entry.band ? gone : "");
+  item.querySelector(".entry-probability").textContent = entry.band ? probabilityOf(entry) + gone : "";
 }
 
 // What was found out about one entry, in its place: whoever is typing, comparing or about to press a button goes on.
@@ -106,7 +107,7 @@ function compare(place, entries) {
       canvas.setAttribute("aria-label", fill(texts.photoOf, { date: day(entry.at) }));
       drawThumb(canvas, entry.thumb);
       figure.querySelector("strong").textContent = wordsOf(entry);
-      figure.querySelector("figcaption span").textContent = entry.band ? percentage(entry.probability) : "";
+      figure.querySelector("figcaption span").textContent = entry.band ? probabilityOf(entry) : "";
     };
     choice.value = first.id;
     choice.addEventListener("change", display);
@@ -144,7 +145,7 @@ async function refresh() {
       const { state, result, force } = await response.json();
       // The page of a photo that could be better says so before the answer: this list does not run ahead of it.
       if (result?.concerns.length && !force) update({ id: entry.id, state: "held" });
-      else update({ id: entry.id, state, ...(result && { band: result.band, probability: result.probability }) });
+      else update({ id: entry.id, state, ...(result && { band: result.band, probability: result.probability, aged: result.probability_without_age !== null }) });
       if (!ENDED.includes(state)) open.unshift(entry);
     }
   };

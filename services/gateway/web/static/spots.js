@@ -1,6 +1,6 @@
 // The list of spots: kept in this browser only. One entry for each analysis:
 // {id, at (ISO time), thumb (JPEG data URL or ""), spot (name), state, anyway (was looked at in spite of concerns), band,
-// probability}
+// probability, aged (the age counts in it)}
 
 const KEY = "lesionlens.spots";
 
