@@ -77,6 +77,15 @@ def test_what_cannot_be_read_is_a_row_with_a_reason_even_when_forced(
     assert table[name]["probability"] == ""
 
 
+def test_the_age_counts_in_the_answer(folder: Path) -> None:
+    told = {}
+    for age in (25, 75):
+        done = classify(folder / "lesion_0.jpg", "--json", "--age", age)
+        told[age] = json.loads(done.stdout)["result"]
+    assert told[25]["probability"] < told[75]["probability"]
+    assert told[25]["without_age"] == told[75]["without_age"]
+
+
 def test_force_answers_for_poor_quality_and_keeps_the_reason(table: dict[str, dict[str, str]], folder: Path) -> None:
     assert table["blank.png"]["state"] == "done"
     assert "blank" in table["blank.png"]["reason"]

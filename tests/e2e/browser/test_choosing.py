@@ -65,6 +65,26 @@ def test_a_phone_offers_its_camera(open_page):
     expect(page.locator("#preview")).to_be_visible()
 
 
+def test_an_age_is_sent_with_the_photo_and_counts(open_page, site):
+    page = open_page()
+    page.get_by_label("Choose photos").set_input_files(as_file(lesion_photograph(1)))
+    age, send = page.get_by_label("Age of the person"), page.get_by_role("button", name="Look at this spot")
+    sent = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    for no_age in ("161", "4.5"):
+        age.fill(no_age)
+        send.click()
+    age.fill("61")
+    send.click()
+    expect(page.locator("section.verdict")).to_be_visible()
+    assert len(sent) == 1, "for what is no age the browser asks for another one"
+    expect(page.get_by_text("The age of 61 is counted in.")).to_be_visible()
+    analysis_id = page.locator("#analysis").get_attribute("data-id")
+    assert requests.get(f"{site}/v1/analyses/{analysis_id}", timeout=30).json()["age"] == 61
+    page.get_by_role("link", name="My spots").click()
+    expect(page.locator(".entry .entry-probability")).to_contain_text("% · age counted in")
+
+
 def test_nothing_is_sent_before_a_photo_is_chosen(open_page):
     page = open_page()
     page.get_by_role("button", name="Look at this spot").click()

@@ -145,7 +145,7 @@ async function refresh() {
       const { state, result, force } = await response.json();
       // The page of a photo that could be better says so before the answer: this list does not run ahead of it.
       if (result?.concerns.length && !force) update({ id: entry.id, state: "held" });
-      else update({ id: entry.id, state, ...(result && { band: result.band, probability: result.probability, aged: result.probability_without_age !== null }) });
+      else update({ id: entry.id, state, ...(result && { band: result.band, probability: result.probability, aged: result.probability_without_age != null }) });
       if (!ENDED.includes(state)) open.unshift(entry);
     }
   };
