@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from serving.embedded.precision import Precision, Source
-from training.calibration import Cost, Variant, _Judge, lines, wide_part
+from training.calibration import Cost, Variant, _Judge, lines, undisturbed, wide_part
 
 NAMES = ("a", "b")
 CONTENT = {
@@ -144,3 +144,8 @@ assert worst_first(network, {{**ranges, 0: (0.0, 500.0)}}, images) == [0, 1]
 assert worst_first(network, {{**ranges, 1: (0.0, 5000.0)}}, images) == [1, 0]
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=170)
+
+
+def test_a_variant_that_was_measured_on_a_busy_machine_is_as_quick_as_it_was_between():
+    assert undisturbed([0.010] * 30 + [0.035] * 70) == pytest.approx(0.010)
+    assert undisturbed([0.001] + [0.010] * 99) == pytest.approx(0.010), "one lucky look is no time"
