@@ -197,9 +197,8 @@ def _analysis_page(analysis: Analysis) -> str:
 def _missed_below(analysis: Analysis, evidence: Evidence | None) -> int | None:
     if evidence is None:
         return None
-    if analysis.age_years is None or analysis.result is None or analysis.result.without_age is None:
-        return evidence.missed_below
-    return evidence.missed_below_at(analysis.age_years)
+    of_the_age = None if analysis.age_years is None else evidence.missed_below_at(analysis.age_years)
+    return of_the_age or evidence.missed_below
 
 
 def _refusal(analysis: Analysis) -> Refusal:

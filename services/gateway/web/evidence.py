@@ -44,7 +44,7 @@ class Evidence:
         return None if measured is None else math.ceil(round(measured * 100, 6))
 
     def missed_below_at(self, age_years: int) -> int | None:
-        """The same of answers in which the age counts, for people of an age: of theirs or of all, the larger share."""
+        """The same for people who told their age: of those of an age or of all, the larger share."""
         with_age = _inner(self.metrics, "with_age")
         groups = _inner(with_age, "malignant_low_by_age")
         of_the_age = None

@@ -69,10 +69,16 @@ def test_people_of_an_age_at_which_more_is_missed_are_told_so(client, desk, read
     assert f"In our tests, {missed} of 100 cancers were still in this group." in words
 
 
+def test_people_whose_age_does_not_count_are_told_what_is_missed_among_the_youngest(client, desk, read, publish):
+    publish(metrics=MEASURED)
+    words = read(client.get(f"/analyses/{desk.add_done(age_years=15).id}")).words
+    assert "In our tests, 27 of 100 cancers were still in this group." in words
+
+
 def test_a_stack_that_was_measured_before_ages_counted_tells_what_it_has(client, desk, read, publish):
     publish(metrics=MEASURED | {"with_age": {}})
     counted = desk.add_done(age_years=30, result=replace(result(Band.LOW, 0.02), without_age=0.06))
-    assert "of 100 cancers" not in read(client.get(f"/analyses/{counted.id}")).words
+    assert "In our tests, 8 of 100 cancers" in read(client.get(f"/analyses/{counted.id}")).words
 
 
 def test_what_the_bands_were_fitted_for_is_not_told_as_measured(client, desk, read, publish):
