@@ -25,6 +25,9 @@ from lesionlens.supervisor.sample import NoAnswerError, classify_sample
 #: Seconds a second Ctrl-C must come after the first to mean "now": `make` and the terminal each send the first one.
 IMPATIENCE_S = 1.0
 
+#: Seconds between two looks of whoever waits for a signal: as long as Ctrl-C may seem not to be heard, and no load.
+LOOKS_EVERY_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
@@ -67,7 +70,7 @@ class Supervisor:
         rise = threading.Thread(target=self._bring_up, name="bring-up", daemon=True)
         rise.start()
         status = 0
-        why = self._inbox.get()
+        why = self._wait()
         if isinstance(why, _Failed):
             self._console.say(why.sentence)
             status = 1
@@ -78,6 +81,18 @@ class Supervisor:
         self._wait_for(fall)
         self._console.say("stopped")
         return status
+
+    def _wait(self) -> _Asked | _Failed:
+        """What ends the waiting.
+
+        A signal that the system hands to another thread does not wake this one, which alone runs Python's handler: it
+        looks by itself, too.
+        """
+        while True:
+            try:
+                return self._inbox.get(timeout=LOOKS_EVERY_S)
+            except queue.Empty:
+                continue
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         # SimpleQueue.put may be called from a signal handler; nothing else here may.

@@ -74,6 +74,36 @@ def test_what_came_up_is_started_again_for_ever_even_if_the_sample_got_no_answer
     assert status == 0, output.getvalue().decode()
 
 
+@pytest.mark.usefixtures("signals")
+def test_a_signal_that_is_handed_to_another_thread_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = threading.Event()
+
+    def answered(_host: str, _port: int) -> str:
+        ready.set()
+        return "answered"
+
+    monkeypatch.setattr(bring_up, "classify_sample", answered)
+    for_ever = (sys.executable, "-I", "-S", "-c", "import time; time.sleep(3600)")
+    gateway = Program("gateway", for_ever, answers=lambda: True, stop_within_s=0.1)
+    plan = Plan((), Program("migrate", ("true",)), (), gateway, None, "127.0.0.1", 1, tmp_path)
+
+    def take_the_signal() -> None:
+        eventually(ready.is_set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        with (tmp_path / "lock").open("w") as lock:
+            supervisor = Supervisor(plan, Console(["gateway"], io.BytesIO(), colours=False), lock.fileno())
+            other = threading.Thread(target=take_the_signal)
+            other.start()
+            assert supervisor.run() == 0
+            other.join()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Deaf:
     """Keeps the deadline that it is given, and takes all of it."""
 
