@@ -28,6 +28,7 @@ hypothesis.settings.register_profile("lesionlens", deadline=None, print_blob=Tru
 hypothesis.settings.load_profile("lesionlens")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shares something costly stays in one process: the running product, TensorFlow, the fixtures of a file."""
     for item in items:

@@ -2,106 +2,76 @@
 
 from __future__ import annotations
 
-import io
-import os
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from lesionlens.supervisor import bring_up, child
-from lesionlens.supervisor.bring_up import Supervisor, end_together
+from lesionlens.supervisor import bring_up
+from lesionlens.supervisor.bring_up import end_together
 from lesionlens.supervisor.child import GIVE_UP_AFTER
-from lesionlens.supervisor.console import Console
-from lesionlens.supervisor.plan import Plan
+from lesionlens.supervisor.plan import ROOT
 from lesionlens.supervisor.program import Program
-from lesionlens.supervisor.sample import NoAnswerError, classify_sample
-from tests.unit.supervisor.test_child import eventually
+from lesionlens.supervisor.sample import classify_sample
 
 
 @pytest.fixture
-def signals() -> Iterator[None]:
-    """The handlers of before."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+def supervised(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts a supervisor that can be sent signals; whatever the test did, it does not outlive it."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*how: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-u", "-m", "tests.unit.supervisor.supervised", str(tmp_path), *how]
+        started.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for supervisor in started:
+        supervisor.kill()  # its guard ends what it had started
+        supervisor.communicate()
 
 
-@pytest.mark.usefixtures("signals")
+def lines_until(supervisor: subprocess.Popen[bytes], word: bytes, times: int = 1) -> bytes:
+    """What it said until it said `word` so many times; all of it when it ended before."""
+    assert supervisor.stdout is not None
+    said = b""
+    while said.count(word) < times and (line := supervisor.stdout.readline()):
+        said += line
+    return said
+
+
 def test_what_came_up_is_started_again_for_ever_even_if_the_sample_got_no_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, supervised: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
-    def unanswered(_host: str, _port: int) -> str:
-        raise NoAnswerError("busy")
+    supervisor = supervised()
+    assert b"got no answer: busy" in lines_until(supervisor, b"trusted")
+    (tmp_path / "gate").touch()
 
-    trusted = threading.Event()
-    trust = child.Child.trust
+    said = lines_until(supervisor, b"started again", 2 * GIVE_UP_AFTER + 1)
+    supervisor.send_signal(signal.SIGTERM)
+    last, _ = supervisor.communicate(timeout=60)
 
-    def trust_and_tell(trusting: child.Child) -> None:
-        trust(trusting)
-        trusted.set()
-
-    monkeypatch.setattr(bring_up, "classify_sample", unanswered)
-    monkeypatch.setattr(child.Child, "trust", trust_and_tell)
-    monkeypatch.setattr(child, "PAUSES_S", (0.0,))
-    gate, output = tmp_path / "gate", io.BytesIO()
-    ends_at_the_gate = f"import os\nwhile not os.path.exists({str(gate)!r}): pass"
-    gateway = Program("gateway", (sys.executable, "-I", "-S", "-c", ends_at_the_gate), answers=lambda: True)
-    plan = Plan((), Program("migrate", ("true",)), (), gateway, None, "127.0.0.1", 1, tmp_path)
-
-    def ask_to_stop_after_many_ends() -> None:
-        try:
-            eventually(trusted.is_set)
-            assert b"got no answer: busy" in output.getvalue()
-            gate.touch()
-            eventually(lambda: output.getvalue().count(b"started again") > 2 * GIVE_UP_AFTER)
-        finally:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with (tmp_path / "lock").open("w") as lock:
-        supervisor = Supervisor(plan, Console(["gateway"], output, colours=False), lock.fileno())
-        asking = threading.Thread(target=ask_to_stop_after_many_ends)
-        asking.start()
-        status = supervisor.run()
-        # Its signal must meet the supervisor's handler even where that ended by itself, or it ends pytest.
-        asking.join()
-
-    assert status == 0, output.getvalue().decode()
+    assert said.count(b"started again") > 2 * GIVE_UP_AFTER, said.decode()
+    assert last.rstrip().endswith(b"stopped")
+    assert supervisor.returncode == 0
 
 
-@pytest.mark.usefixtures("signals")
-def test_a_signal_that_is_handed_to_another_thread_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ready = threading.Event()
+def test_a_signal_that_is_handed_to_another_thread_is_heard(
+    supervised: Callable[..., subprocess.Popen[bytes]],
+) -> None:
+    supervisor = supervised("deaf")
+    lines_until(supervisor, b"trusted")
 
-    def answered(_host: str, _port: int) -> str:
-        ready.set()
-        return "answered"
+    supervisor.send_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(bring_up, "classify_sample", answered)
-    for_ever = (sys.executable, "-I", "-S", "-c", "import time; time.sleep(3600)")
-    gateway = Program("gateway", for_ever, answers=lambda: True, stop_within_s=0.1)
-    plan = Plan((), Program("migrate", ("true",)), (), gateway, None, "127.0.0.1", 1, tmp_path)
-
-    def take_the_signal() -> None:
-        eventually(ready.is_set)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        with (tmp_path / "lock").open("w") as lock:
-            supervisor = Supervisor(plan, Console(["gateway"], io.BytesIO(), colours=False), lock.fileno())
-            other = threading.Thread(target=take_the_signal)
-            other.start()
-            assert supervisor.run() == 0
-            other.join()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    last, _ = supervisor.communicate(timeout=60)
+    assert last.rstrip().endswith(b"stopped")
+    assert supervisor.returncode == 0
 
 
 class Deaf:
