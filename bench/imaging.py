@@ -17,10 +17,10 @@ from services.preprocessor.imaging import DEFAULT, Rejection, normalise, prepare
 from services.preprocessor.imaging.colour_constancy import shades_of_gray
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.denoise import denoise
+from services.preprocessor.imaging.field import lit_square
 from services.preprocessor.imaging.hair import without_hair
 from services.preprocessor.imaging.lesion_mask import lesion_mask
 from services.preprocessor.imaging.quality import measure as measure_quality
-from services.preprocessor.imaging.square import centre_square
 
 #: (width, height): as a web page has it, and as a phone takes it.
 SIZES = ((1024, 768), (4000, 3000))
@@ -63,14 +63,14 @@ def photograph(width: int, height: int, seed: int = 0) -> bytes:
 def _steps(file: bytes, rounds: int) -> dict[str, Any]:
     decoded = decode(file)
     assert not isinstance(decoded, Rejection)
-    square = centre_square(decoded.rgb)
+    square, _ = lit_square(decoded.rgb, DEFAULT)
     grey = shades_of_gray(square, DEFAULT)
     hairless, hair_share = without_hair(grey, DEFAULT)
     tensor = denoise(hairless, DEFAULT)
     mask = lesion_mask(tensor, DEFAULT)
     steps = {
         "decode": lambda: decode(file),
-        "centre square to 224": lambda: centre_square(decoded.rgb),
+        "lit square to 224": lambda: lit_square(decoded.rgb, DEFAULT),
         "colour constancy": lambda: shades_of_gray(square, DEFAULT),
         "hair": lambda: without_hair(grey, DEFAULT),
         "denoise": lambda: denoise(hairless, DEFAULT),

@@ -48,8 +48,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def lesion_photograph(seed: int = 0, width: int = 500, height: int = 400, form: str = "JPEG") -> bytes:
-    """A made photograph: skin with texture and an irregular dark spot near the middle, different for each seed."""
+def lesion_photograph(
+    seed: int = 0, width: int = 500, height: int = 400, form: str = "JPEG", disc: float | None = None
+) -> bytes:
+    """A made photograph: skin with texture and an irregular dark spot near the middle, different for each seed.
+
+    `disc`: radius in sides of the shorter side of the round frame it is taken through; without one if not given.
+    """
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     pixels = np.empty((height, width, 3), np.float32)
@@ -64,6 +69,8 @@ def lesion_photograph(seed: int = 0, width: int = 500, height: int = 400, form: 
     mottle = cv2.GaussianBlur(rng.normal(0, 1, (height, width)).astype(np.float32), (0, 0), 9) * 9
     spot = np.array((75, 90, 82)) * rng.uniform(0.7, 1.3) * np.clip(1 + mottle, 0.5, 1.6)[..., None]
     pixels -= inside[..., None] * spot
+    if disc is not None:
+        pixels[distance > disc * min(width, height)] = 6
     file = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, form, quality=95)
     return file.getvalue()

@@ -26,13 +26,15 @@ class Answer(Result):
     """A result as the service tells it: the numbers of `Result`, and how to understand them.
 
     `concerns` is what is wrong with the photograph though it was answered for; `hair_share` (0–1) how much of it was
-    hair, painted over; `source_size` its width and height in pixels.
+    hair, painted over; `source_size` its width and height in pixels; `frame` the left and upper edge and the side of
+    what was looked at, in sides of its centre square.
     """
 
     guidance: Guidance
     concerns: tuple[Reason, ...]
     hair_share: float | None
     source_size: tuple[int, int] | None
+    frame: tuple[float, float, float] | None
     disclaimer: str
 
 
@@ -97,7 +99,7 @@ def parse_batch(body: Mapping[str, Any]) -> Batch:
 
 
 def _answer(body: Mapping[str, Any]) -> Answer:
-    guidance, size = body["guidance"], body["source_size"]
+    guidance, size, frame = body["guidance"], body["source_size"], body.get("frame")
     return Answer(
         probability=body["probability"],
         band=Band(body["band"]),
@@ -112,6 +114,7 @@ def _answer(body: Mapping[str, Any]) -> Answer:
         concerns=tuple(_reason(concern) for concern in body["concerns"]),
         hair_share=body["hair_share"],
         source_size=(size[0], size[1]) if size else None,
+        frame=(frame["left"], frame["top"], frame["side"]) if frame else None,
         disclaimer=body["disclaimer"],
         explanation=_explanation(body["explanation"]) if "explanation" in body else None,
         without_age=body.get("probability_without_age"),

@@ -106,6 +106,7 @@ def _result(result: Result, analysis: Analysis) -> dict[str, Any]:
         ],
         "hair_share": preparation.get("hair_share"),
         "source_size": preparation.get("source_size"),
+        "frame": preparation.get("frame"),
         "disclaimer": DISCLAIMER,
     }
     if result.explanation is not None:

@@ -16,10 +16,11 @@ from reportlab.platypus import Paragraph  # type: ignore[import-untyped]
 from services.analysis.record import Analysis
 from services.analysis.results import Band, Result
 from services.analysis.telemetry import log_id
-from services.gateway.attention import attention_overlay
+from services.gateway.attention import attention_overlay, frame_in
 from services.gateway.confined import centre_square_confined
 from services.gateway.guidance import is_malignant, ranked
 from services.gateway.report_words import ReportWords, english_words
+from services.preprocessor.imaging.outcomes import Frame
 
 #: Side in pixels of the pictures in the report: 80 mm at 180 dots an inch.
 PICTURE_SIDE_PX = 560
@@ -50,7 +51,7 @@ def report_pdf(analysis: Analysis, result: Result, photograph: bytes | None, wor
     canvas.setSubject(said.subject)
     page = _Page(canvas, said)
     page.heading(analysis, result)
-    page.pictures(result, photograph)
+    page.pictures(result, photograph, frame_in(analysis.preparation))
     page.opinions(result)
     page.guidance()
     canvas.showPage()
@@ -83,7 +84,7 @@ class _Page:
         if words.of_age:
             self._line(words.of_age, size=8, colour=_PALE, drop=12)
 
-    def pictures(self, result: Result, photograph: bytes | None) -> None:
+    def pictures(self, result: Result, photograph: bytes | None, frame: Frame) -> None:
         square = None if photograph is None else _centre_square(photograph)
         self._y -= _PICTURE
         if square is None:
@@ -92,7 +93,7 @@ class _Page:
             self._text(_MARGIN + 6, self._y + _PICTURE / 2, self._words.photograph_gone, 9)
         else:
             self._picture(square, _MARGIN)
-        overlay = attention_overlay(result.attention, PICTURE_SIDE_PX)
+        overlay = attention_overlay(result.attention, PICTURE_SIDE_PX, frame)
         under = square or Image.new("RGB", overlay.size, (230, 232, 236))
         looked = under.convert("RGBA")
         looked.alpha_composite(overlay)
@@ -181,5 +182,5 @@ class _Page:
 
 
 def _centre_square(photograph: bytes) -> Image.Image | None:
-    """What the networks were shown, before its correction, in the report's resolution."""
+    """What the networks were shown, and at times the dark around it, before correction, in the report's resolution."""
     return centre_square_confined(photograph, PICTURE_SIDE_PX)

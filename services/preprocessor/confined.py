@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -16,10 +17,11 @@ from services.preprocessor.cell import Cell, CellAnswer, CellDeath
 from services.preprocessor.imaging import DEFAULT, SIDE, PreparedLesion, QualityMeasures, Rejection, prepare_lesion
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.denoise import denoise
+from services.preprocessor.imaging.field import lit_square
 from services.preprocessor.imaging.hair import without_hair
 from services.preprocessor.imaging.lesion_mask import lesion_mask
+from services.preprocessor.imaging.outcomes import Frame
 from services.preprocessor.imaging.quality import measure
-from services.preprocessor.imaging.square import centre_square
 
 #: A decoder died of the file, or would not come to an end: neither happens with what cameras and programs write.
 UNDECODABLE = Rejection(
@@ -29,6 +31,8 @@ UNDECODABLE = Rejection(
 
 _TENSOR_BYTES = SIDE * SIDE * 3
 _MASK_BYTES = SIDE * SIDE // 8
+#: One, and what the sum of two shares may be off by.
+_ONE = 1 + 1e-9
 #: Characters of a code or a sentence in an answer; ours have fewer than 200.
 _MAX_WORDS = 500
 
@@ -74,7 +78,7 @@ def warm_up() -> None:
     Image.fromarray(drawn).save(file, "JPEG")
     decoded = decode(file.getvalue())
     assert not isinstance(decoded, Rejection)
-    square = centre_square(decoded.rgb)
+    square, _ = lit_square(decoded.rgb, DEFAULT)
     hairless, _ = without_hair(square, DEFAULT)
     measure(square, lesion_mask(denoise(hairless, DEFAULT), DEFAULT))
 
@@ -89,6 +93,7 @@ def inside(data: bytes, options: Mapping[str, object]) -> tuple[Mapping[str, obj
         "hair_share": outcome.hair_share,
         "mask_share": outcome.mask_share,
         "source_size": list(outcome.source_size),
+        "frame": asdict(outcome.frame),
         "quality": {name: float(getattr(quality, name)) for name in QualityMeasures.__slots__},
         "concerns": [told(concern) for concern in outcome.concerns],
     }
@@ -137,8 +142,17 @@ def _lesion(head: Mapping[str, Any], body: bytes) -> PreparedLesion:
         mask_share=_number(head["mask_share"]),
         quality=quality,
         source_size=(int(width), int(height)),
+        frame=_frame(head["frame"]),
         concerns=tuple(rejection_from(concern) for concern in head["concerns"]),
     )
+
+
+def _frame(told: Mapping[str, Any]) -> Frame:
+    frame = Frame(**{name: _number(told[name]) for name in Frame.__slots__})
+    lies_within = min(frame.left, frame.top) >= 0 < frame.side and max(frame.left, frame.top) + frame.side <= _ONE
+    if not lies_within:
+        raise DamagedAnswerError
+    return frame
 
 
 def _number(value: object) -> float:

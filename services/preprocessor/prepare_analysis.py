@@ -124,6 +124,7 @@ def described(lesion: PreparedLesion) -> Mapping[str, Any]:
         "hair_share": lesion.hair_share,
         "mask_share": lesion.mask_share,
         "source_size": list(lesion.source_size),
+        "frame": asdict(lesion.frame),
         "quality": asdict(lesion.quality),
         "concerns": [asdict(concern) for concern in lesion.concerns],
     }

@@ -14,7 +14,7 @@ from services.gateway.api import problems
 from services.gateway.api.blueprint import ApiBlueprint
 from services.gateway.api.requests import gateway, parse_analysis_id
 from services.gateway.api.schemas import BundleSchema
-from services.gateway.attention import attention_png
+from services.gateway.attention import attention_png, frame_in
 from services.gateway.confined import media_type
 from services.gateway.errors import ImageGoneError, NoResultError, NotFinishedError
 from services.gateway.fhir import fhir_bundle
@@ -68,8 +68,9 @@ def attention(analysis_id: str) -> Response:
 
     A transparent picture, 224 × 224, to lay over the centre square of the photograph.
     """
-    _, result = _finished_with_result(analysis_id)
-    return Response(attention_png(result.attention), mimetype="image/png", headers=_PRIVATE)
+    analysis, result = _finished_with_result(analysis_id)
+    picture = attention_png(result.attention, frame_in(analysis.preparation))
+    return Response(picture, mimetype="image/png", headers=_PRIVATE)
 
 
 @blueprint.route("/<string:analysis_id>/report.pdf", methods=["GET"])

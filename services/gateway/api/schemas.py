@@ -88,6 +88,14 @@ class ExplanationSchema(Schema):
     )
 
 
+class FrameSchema(Schema):
+    """A square within a photograph's centre square, in sides of that."""
+
+    left = Float(required=True, validate=_SHARE)
+    top = Float(required=True, validate=_SHARE)
+    side = Float(required=True, validate=_SHARE)
+
+
 class ResultSchema(Schema):
     """A finished analysis."""
 
@@ -128,6 +136,12 @@ class ResultSchema(Schema):
     )
     source_size = List(
         Integer(), required=True, allow_none=True, metadata={"description": "Width and height of the photograph."}
+    )
+    frame = Nested(
+        FrameSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "What was looked at, and what `attention` is of, in the photograph's centre square."},
     )
     disclaimer = String(required=True)
     explanation = Nested(ExplanationSchema, metadata={"description": "When `explain` was asked for."})

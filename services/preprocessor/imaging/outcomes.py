@@ -56,6 +56,19 @@ class QualityMeasures:
 
 
 @dataclass(frozen=True, slots=True)
+class Frame:
+    """A square within a photograph's centre square: its left and upper edge and its side, in sides of that."""
+
+    left: float
+    top: float
+    side: float
+
+
+#: The frame of all photographs but those with something dark around what is lit.
+WHOLE_SQUARE = Frame(0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class PreparedLesion:
     """A photograph ready for the networks.
 
@@ -67,6 +80,7 @@ class PreparedLesion:
         mask_share: share of pixels in the mask, 0–1.
         quality: measures of the square before correction.
         source_size: (width, height) in pixels, upright, as sent.
+        frame: where the tensor lies in the centre square of the photograph.
         concerns: advice, and the soft refusals that were overruled.
     """
 
@@ -76,4 +90,5 @@ class PreparedLesion:
     mask_share: float
     quality: QualityMeasures
     source_size: tuple[int, int]
+    frame: Frame = WHOLE_SQUARE
     concerns: tuple[Rejection, ...] = ()

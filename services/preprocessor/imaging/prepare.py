@@ -7,20 +7,20 @@ from dataclasses import replace
 from services.preprocessor.imaging.colour_constancy import shades_of_gray
 from services.preprocessor.imaging.decode import Photograph, decode
 from services.preprocessor.imaging.denoise import denoise
+from services.preprocessor.imaging.field import lit_square
 from services.preprocessor.imaging.hair import without_hair
 from services.preprocessor.imaging.lesion_mask import lesion_mask
-from services.preprocessor.imaging.outcomes import Pixels, PreparedLesion, Rejection
+from services.preprocessor.imaging.outcomes import Frame, Pixels, PreparedLesion, Rejection
 from services.preprocessor.imaging.parameters import DEFAULT, ImagingParameters
 from services.preprocessor.imaging.quality import advice, measure, refusals
-from services.preprocessor.imaging.square import centre_square
 from services.preprocessor.imaging.srgb import to_srgb
 
 
 def normalise(rgb: Pixels, parameters: ImagingParameters = DEFAULT) -> PreparedLesion:
     """Bring a photograph to the networks' size, light and cleanliness.
 
-    The centre square is scaled to 224 × 224 first, then shades-of-gray colour constancy, hair removal, light
-    denoising and the lesion mask follow, all at 224: training images are 224 squares, so training and serving
+    What is lit of the centre square is scaled to 224 × 224 first, then shades-of-gray colour constancy, hair removal,
+    light denoising and the lesion mask follow, all at 224: training images are 224 squares, so training and serving
     see one domain. Pure and deterministic; the input is not modified.
 
     Args:
@@ -32,7 +32,13 @@ def normalise(rgb: Pixels, parameters: ImagingParameters = DEFAULT) -> PreparedL
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != "uint8" or min(rgb.shape[:2]) < 1:
         raise ValueError(f"expected uint8 [height, width, 3], got {rgb.dtype} {list(rgb.shape)}")
-    square = centre_square(rgb)
+    square, frame = lit_square(rgb, parameters)
+    return _normalised(square, frame, (rgb.shape[1], rgb.shape[0]), parameters)
+
+
+def _normalised(
+    square: Pixels, frame: Frame, source_size: tuple[int, int], parameters: ImagingParameters
+) -> PreparedLesion:
     hairless, hair_share = without_hair(shades_of_gray(square, parameters), parameters)
     tensor = denoise(hairless, parameters)
     mask = lesion_mask(tensor, parameters)
@@ -42,15 +48,16 @@ def normalise(rgb: Pixels, parameters: ImagingParameters = DEFAULT) -> PreparedL
         hair_share=hair_share,
         mask_share=float(mask.mean()),
         quality=measure(square, mask),
-        source_size=(rgb.shape[1], rgb.shape[0]),
+        source_size=source_size,
+        frame=frame,
     )
 
 
 def prepared(photograph: Photograph, parameters: ImagingParameters = DEFAULT) -> PreparedLesion:
     """Bring a decoded photograph to sRGB and normalise it; nothing judges it."""
     # Colour profiles are applied to the square only: 50,000 pixels instead of millions.
-    lesion = normalise(to_srgb(centre_square(photograph.rgb), photograph.profile), parameters)
-    return replace(lesion, source_size=photograph.source_size)
+    square, frame = lit_square(photograph.rgb, parameters)
+    return _normalised(to_srgb(square, photograph.profile), frame, photograph.source_size, parameters)
 
 
 def prepare_lesion(

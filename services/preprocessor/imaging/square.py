@@ -22,11 +22,20 @@ def centre_square(rgb: Pixels, side: int = SIDE) -> Pixels:
     Returns:
         A new array, uint8 [side, side, 3].
     """
+    return scaled(centre_of(rgb), side)
+
+
+def centre_of(rgb: Pixels) -> Pixels:
+    """A view of the centre square of uint8 [height, width, 3], as large as it is."""
     height, width = rgb.shape[:2]
     length = min(height, width)
     top, left = (height - length) // 2, (width - length) // 2
-    square = rgb[top : top + length, left : left + length]
-    if length == side:
+    return rgb[top : top + length, left : left + length]
+
+
+def scaled(square: Pixels, side: int) -> Pixels:
+    """A square of another size, as :func:`centre_square` scales; a new array in any case."""
+    if len(square) == side:
         return square.copy()
-    interpolation = cv2.INTER_AREA if length > side else cv2.INTER_CUBIC
+    interpolation = cv2.INTER_AREA if len(square) > side else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(square, (side, side), interpolation=interpolation), dtype=np.uint8)

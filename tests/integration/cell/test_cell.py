@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from pathlib import Path
@@ -14,7 +15,8 @@ from PIL import Image
 from services.preprocessor import confined
 from services.preprocessor.cell import Cell, CellAnswer, CellDeath, CellTimeoutError
 from services.preprocessor.confined import UNDECODABLE, prepare_confined, read
-from services.preprocessor.imaging import PreparedLesion, prepare_lesion
+from services.preprocessor.imaging import PreparedLesion, QualityMeasures, prepare_lesion
+from services.preprocessor.imaging.outcomes import WHOLE_SQUARE, Frame
 from tests.conftest import lesion_photograph
 from tests.hostile import many_pixels
 
@@ -106,6 +108,23 @@ def test_a_lesion_comes_out_of_the_cell_as_it_does_without_one():
         confined_.quality, confined_.source_size, confined_.concerns, confined_.hair_share,
     )  # fmt: skip
     assert prepare_confined(b"no image") == prepare_lesion(b"no image")
+
+
+def test_a_frame_comes_out_of_the_cell_as_it_does_without_one():
+    data = lesion_photograph(3, disc=0.45)
+    plain, confined_ = prepare_lesion(data), prepare_confined(data)
+    np.testing.assert_array_equal(plain.tensor, confined_.tensor)
+    assert plain.frame == confined_.frame != WHOLE_SQUARE
+
+
+@pytest.mark.parametrize("changed", [{"left": -0.1}, {"side": 0.0}, {"top": 0.6}, {"side": "all"}, {"left": math.nan}])
+def test_a_frame_outside_the_photograph_is_not_believed(changed):
+    quality = dict.fromkeys(QualityMeasures.__slots__, 0.5)
+    frame = {"left": 0.2, "top": 0.1, "side": 0.5}
+    head = {"source_size": [300, 200], "quality": quality, "hair_share": 0, "mask_share": 0, "concerns": []}
+    body = bytes(156_800)
+    assert read(CellAnswer({**head, "frame": frame}, body)).frame == Frame(**frame)
+    assert read(CellAnswer({**head, "frame": frame | changed}, body)) == UNDECODABLE
 
 
 @pytest.mark.parametrize(

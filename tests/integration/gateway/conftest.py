@@ -41,6 +41,7 @@ PREPARATION = {
     "hair_share": 0.01,
     "mask_share": 0.2,
     "source_size": [320, 240],
+    "frame": {"left": 0.1, "top": 0.2, "side": 0.5},
     "quality": {},
     "concerns": [{"code": "glare", "sentence": "There is glare on the skin.", "soft": True}],
 }

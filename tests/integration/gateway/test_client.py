@@ -81,6 +81,7 @@ def test_a_photograph_is_sent_and_answered_for(service, client, workers, tmp_pat
     assert analysis.result.guidance.steps
     assert analysis.result.concerns[0].code == "glare"
     assert analysis.result.source_size == (320, 240)
+    assert analysis.result.frame == (0.1, 0.2, 0.5)
     assert "not" in analysis.result.disclaimer
     assert analysis.reason is None
 

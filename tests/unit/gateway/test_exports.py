@@ -22,11 +22,12 @@ from PIL import Image
 from services.analysis.record import Analysis
 from services.analysis.results import CLASSES, NETWORKS, Band, NetworkOpinion, Reason, Result
 from services.analysis.states import AnalysisState
-from services.gateway.attention import MAX_OPACITY, attention_png, smooth_attention
+from services.gateway.attention import MAX_OPACITY, attention_png, frame_in, smooth_attention
 from services.gateway.batches import CSV_COLUMNS, batch_csv
 from services.gateway.fhir import fhir_bundle
 from services.gateway.guidance import DISCLAIMER, guidance_for, ranked
 from services.gateway.report import report_pdf
+from services.preprocessor.imaging.outcomes import WHOLE_SQUARE, Frame
 
 MOMENT = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 
@@ -70,6 +71,19 @@ def test_attention_lies_where_the_networks_looked():
         alpha = np.asarray(picture)[..., 3]
     assert alpha[16, 208] == pytest.approx(255 * MAX_OPACITY, abs=6)
     assert alpha[112:, :112].max() == 0
+
+
+def test_attention_of_a_framed_photograph_lies_within_the_frame():
+    with Image.open(io.BytesIO(attention_png(result().attention, Frame(0.25, 0.5, 0.5)))) as picture:
+        alpha = np.array(picture)[..., 3]
+    assert alpha[120, 160] == pytest.approx(255 * MAX_OPACITY, abs=6)
+    alpha[112:168, 112:168] = 0
+    assert alpha.max() == 0
+
+
+def test_an_analysis_from_before_there_were_frames_has_the_whole_square():
+    assert frame_in(None) == frame_in({"hair_share": 0.1}) == WHOLE_SQUARE
+    assert frame_in({"frame": {"left": 0.1, "top": 0.2, "side": 0.7}}) == Frame(0.1, 0.2, 0.7)
 
 
 def test_attention_is_smooth_and_stays_within_0_and_1():
