@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from services.stacker.age import AgeRegression
 from services.stacker.out_of_distribution import Familiarity, familiarity_from
 from services.stacker.turns import pose_of, turned
 from training.age import age_from, stack_logit
-from training.another_camera import retaken
+from training.another_camera import from_another_camera, retaken, through_a_dermatoscope
 from training.answers import Answers, run_networks
 from training.corpus import Corpus
 from training.evaluation import (
@@ -43,6 +44,9 @@ _BRIGHTNESS = (0.9, 1.0, 1.1)
 
 # Test pictures that are also looked at as another camera would have taken them: an AUC needs many.
 _RETAKEN_IMAGES = 2000
+
+# Test pictures that are also looked at through a dermatoscope.
+_DERMATOSCOPE_IMAGES = 1000
 
 # Sources whose pictures were taken through a dermatoscope; how anybody's own were taken is not known.
 _DERMOSCOPY = ("ham10000", "bcn_20000", "msk", "isic_2019", "isic2017", "siim_isic2020", "isic_archive")
@@ -95,7 +99,8 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
     result |= _refused(familiarity, answers)
     result["turning"] = _turning(corpus, folders, stack, positions, log, turns=of_each)
     result["brightness"] = _brightness(corpus, folders, stack, positions, log, turns=of_each)
-    result["another_camera"] = _another_camera(
+    otherwise = partial(
+        _taken_otherwise,
         corpus,
         folders,
         stack,
@@ -104,6 +109,8 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
         turns=of_each,
         familiarity=familiarity,
     )
+    result["another_camera"] = otherwise(by=from_another_camera, most=_RETAKEN_IMAGES)
+    result["dermatoscope"] = otherwise(by=through_a_dermatoscope, most=_DERMATOSCOPE_IMAGES)
     return result
 
 
@@ -254,7 +261,7 @@ def _exposed(rgb: Array) -> Array:
     return np.stack([normalise(exposure).tensor for exposure in taken])
 
 
-def _another_camera(
+def _taken_otherwise(
     corpus: Corpus,
     folders: Sequence[Path],
     stack: Stack,
@@ -263,14 +270,16 @@ def _another_camera(
     *,
     turns: Sequence[int],
     familiarity: Familiarity | None,
+    by: Callable[[Array, np.random.Generator], Array],
+    most: int,
 ) -> dict[str, Any]:
-    """Measure what is left of the AUC when each photograph is another camera's, what flips, and what is refused.
+    """Measure what is left of the AUC when each photograph is taken otherwise, what flips, and what is refused.
 
     ``answered`` are the probabilities of the photographs as they are, by position.
     """
     positions = np.array(list(answered))
-    some = _some(positions, corpus.malignant[positions], _RETAKEN_IMAGES)
-    read, squares = retaken(corpus.photographs(some), _RETAKEN_SEED)
+    some = _some(positions, corpus.malignant[positions], most)
+    read, squares = retaken(corpus.photographs(some), _RETAKEN_SEED, by)
     answers = run_networks(folders, squares, range(len(squares)), turns=turns, log=log)
     before, after = np.array([answered[i] for i in read]), stack.probability(answers.class_logits)
     malignant = corpus.malignant[read]

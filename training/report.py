@@ -121,7 +121,7 @@ def markdown(measured: Mapping[str, Any]) -> str:
             f" {turning['auc_8']:.3f} with eight."
         ),
     ]
-    brightness, retaken = measured["brightness"], measured["another_camera"]
+    brightness, retaken, framed = (measured[how] for how in ("brightness", "another_camera", "dermatoscope"))
     lines += [
         "",
         (
@@ -134,6 +134,13 @@ def markdown(measured: Mapping[str, Any]) -> str:
             " or darker, sharper, and compressed once more, before any correction):"
             f" AUC {retaken['auc']:.3f} instead of {retaken['auc_before']:.3f},"
             f" decisions at 0.5 that flip {_percent(retaken['flips_at_half'])} %."
+        ),
+        "",
+        (
+            f"Through a dermatoscope ({framed['images']} photographs, on each a disc 0.7 to 1.2 sides wide with black"
+            " around it and up to 60 % less light at its rim, before any correction):"
+            f" AUC {framed['auc']:.3f} instead of {framed['auc_before']:.3f},"
+            f" decisions at 0.5 that flip {_percent(framed['flips_at_half'])} %."
         ),
         "",
         "| probability answered, mean % | images | malignant among them % |",

@@ -14,7 +14,7 @@ class ImagingParameters:
 
     Lengths are in pixels of the 224 × 224 square unless the name says otherwise, grey levels are 0–255,
     shares are 0–1. The networks were trained with the defaults: a change to anything that reaches the pixels
-    (lit field, colour constancy, hair, denoise) calls for new training.
+    (lit field, falloff, colour constancy, hair, denoise) calls for new training.
     """
 
     # --- decoding -------------------------------------------------------------------------------------
@@ -53,6 +53,15 @@ class ImagingParameters:
     field_agreement: float = 0.75
     #: Distance from the centre, 1 at the rim, from which pixels are replaced: the rim is blurred.
     field_inside_rim: float = 0.94
+
+    # --- falloff of the light -------------------------------------------------------------------------
+    #: Distance from the centre, in half sides, from which light that falls off is evened; the skin in the fifth of
+    #: a side before it is what the rest is compared with.
+    falloff_from: float = 0.65
+    #: Share of that skin's brightness below which all four corners have to lie; lesions and shadows darken fewer.
+    falloff_least: float = 0.85
+    #: Largest gain; a larger one would show noise.
+    falloff_gain_max: float = 4.0
 
     # --- colour constancy -----------------------------------------------------------------------------
     #: Minkowski norm of shades of gray; 6 was the best of Finlayson & Trezzi (2004).

@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from training.another_camera import from_another_camera
+from services.preprocessor.imaging import normalise
+from training.another_camera import from_another_camera, through_a_dermatoscope
 
 
 def lesion(height=240, width=320):
@@ -40,3 +41,23 @@ def test_edges_are_sharper():
 def test_one_seed_takes_one_photograph():
     first, again = (from_another_camera(lesion(), np.random.default_rng(7)) for _ in range(2))
     assert np.array_equal(first, again)
+
+
+def test_a_dermatoscope_leaves_a_disc_with_less_light_at_its_rim():
+    taken = [through_a_dermatoscope(lesion(), np.random.default_rng(seed)) for seed in range(40)]
+    assert all(square.shape == (224, 224, 3) for square in taken)
+    lit = [np.count_nonzero(square.max(axis=2) > 60) / 224**2 for square in taken]
+    assert min(lit) < 0.5
+    assert max(lit) > 0.9
+    assert all(square[[0, 0, -1, -1], [0, -1, 0, -1]].min() < 16 for square in taken)
+    beside = [np.median(square[108:116, 112 + 62 : 112 + 70, 0]) / 200 for square in taken]
+    assert min(beside) < 0.8
+    assert max(beside) > 0.95
+
+
+def test_what_is_prepared_has_next_to_nothing_of_the_disc_left():
+    darkest = [
+        np.percentile(normalise(through_a_dermatoscope(lesion(), np.random.default_rng(seed))).tensor[..., 0], 1)
+        for seed in range(40)
+    ]
+    assert min(darkest) > 80

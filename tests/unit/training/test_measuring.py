@@ -40,7 +40,7 @@ def measured(monkeypatch):
             "bands": {"low_below": 0.3, "high_from": 0.7},
         } | content
         monkeypatch.setattr(measuring, "run_networks", lambda *_given, **_named: Answers(logits, None))
-        for costly in ("_turning", "_brightness", "_another_camera"):
+        for costly in ("_turning", "_brightness", "_taken_otherwise"):
             monkeypatch.setattr(measuring, costly, lambda *_given, **_named: {})
         return measuring.measure(corpus, Path(), content, "test", print)
 

@@ -36,6 +36,7 @@ def evaluation(by_person, by_source):
         "turning": CHANGED,
         "brightness": CHANGED,
         "another_camera": CHANGED | MEASURED,
+        "dermatoscope": CHANGED | MEASURED,
     }
 
 
