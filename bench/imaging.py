@@ -17,6 +17,7 @@ from services.preprocessor.imaging import DEFAULT, Rejection, normalise, prepare
 from services.preprocessor.imaging.colour_constancy import shades_of_gray
 from services.preprocessor.imaging.decode import decode
 from services.preprocessor.imaging.denoise import denoise
+from services.preprocessor.imaging.exposure import exposed
 from services.preprocessor.imaging.falloff import evened
 from services.preprocessor.imaging.field import lit_square
 from services.preprocessor.imaging.hair import without_hair
@@ -66,7 +67,8 @@ def _steps(file: bytes, rounds: int) -> dict[str, Any]:
     assert not isinstance(decoded, Rejection)
     square, _ = lit_square(decoded.rgb, DEFAULT)
     even = evened(square, DEFAULT)
-    grey = shades_of_gray(even, DEFAULT)
+    coloured = shades_of_gray(even, DEFAULT)
+    grey = exposed(coloured, DEFAULT)
     hairless, hair_share = without_hair(grey, DEFAULT)
     tensor = denoise(hairless, DEFAULT)
     mask = lesion_mask(tensor, DEFAULT)
@@ -75,6 +77,7 @@ def _steps(file: bytes, rounds: int) -> dict[str, Any]:
         "lit square to 224": lambda: lit_square(decoded.rgb, DEFAULT),
         "even light": lambda: evened(square, DEFAULT),
         "colour constancy": lambda: shades_of_gray(even, DEFAULT),
+        "exposure": lambda: exposed(coloured, DEFAULT),
         "hair": lambda: without_hair(grey, DEFAULT),
         "denoise": lambda: denoise(hairless, DEFAULT),
         "lesion mask": lambda: lesion_mask(tensor, DEFAULT),

@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from services.preprocessor.imaging.exposure import brightness
 from services.preprocessor.imaging.outcomes import Pixels
 from services.preprocessor.imaging.parameters import ImagingParameters
+from services.preprocessor.imaging.square import scaled
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,16 +35,16 @@ def evened(square: Pixels, parameters: ImagingParameters) -> Pixels:
 
     Every pixel is multiplied by what its ring is darker than the skin further in, so that no colour changes.
     """
-    copy = cv2.resize(square, (_COPY_SIDE, _COPY_SIDE), interpolation=cv2.INTER_AREA)
-    brightness = copy.max(axis=2)
+    copy = brightness(scaled(square, _COPY_SIDE))
+    bright = copy.ravel()
     rings = _ring_members(_COPY_SIDE)
     first, last = (round((parameters.falloff_from - nearer) / _RING_WIDTH) for nearer in (_COMPARED, 0))
-    light = float(np.median(brightness.ravel()[np.concatenate(rings[first:last])]))
-    corners = [brightness[rows, columns] for rows in _ENDS for columns in _ENDS]
+    light = float(np.median(bright[np.concatenate(rings[first:last])]))
+    corners = [copy[rows, columns] for rows in _ENDS for columns in _ENDS]
     lightest_corner = max(float(np.median(corner)) for corner in corners)
     if light <= 0 or lightest_corner >= parameters.falloff_least * light:
         return square
-    share = np.array([np.median(brightness.ravel()[members]) / light for members in rings])
+    share = np.array([np.median(bright[members]) / light for members in rings])
     share[:last] = 1.0
     gains = np.maximum.accumulate(1 / np.clip(share, 1 / parameters.falloff_gain_max, 1.0))
     table = np.interp(_radii(len(square)), (np.arange(_RINGS) + 0.5) * _RING_WIDTH, gains).astype(np.float32)

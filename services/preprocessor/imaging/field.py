@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from services.preprocessor.imaging.exposure import brightness, light_of
 from services.preprocessor.imaging.outcomes import WHOLE_SQUARE, Frame, Mask, Pixels
 from services.preprocessor.imaging.parameters import SIDE, ImagingParameters
 from services.preprocessor.imaging.square import centre_of, scaled
@@ -76,11 +77,8 @@ def lit_square(rgb: Pixels, parameters: ImagingParameters) -> tuple[Pixels, Fram
 
 def _dark_surroundings(square: Pixels, parameters: ImagingParameters) -> Mask | None:
     """What is dark and reaches the edge of the square; a dark lesion within it does not."""
-    red, green, blue = cv2.split(square)
-    brightest = cv2.max(cv2.max(red, green), blue)
-    below = np.cumsum(cv2.calcHist([brightest], [0], None, [256], [0, 256]).ravel()) / brightest.size
-    light = int(np.searchsorted(below, 0.9))
-    dark = (brightest < max(parameters.field_dark, parameters.field_dark_of_light * light)).view(np.uint8)
+    as_good_as_black = max(parameters.field_dark, parameters.field_dark_of_light * light_of(square))
+    dark = (brightness(square) < as_good_as_black).view(np.uint8)
     if cv2.countNonZero(dark) < parameters.field_dark_share * dark.size:
         return None
     count, labels = cv2.connectedComponents(dark, connectivity=4)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from services.preprocessor.imaging.colour_constancy import shades_of_gray
 from services.preprocessor.imaging.decode import Photograph, decode
 from services.preprocessor.imaging.denoise import denoise
+from services.preprocessor.imaging.exposure import exposed
 from services.preprocessor.imaging.falloff import evened
 from services.preprocessor.imaging.field import lit_square
 from services.preprocessor.imaging.hair import without_hair
@@ -21,8 +22,8 @@ def normalise(rgb: Pixels, parameters: ImagingParameters = DEFAULT) -> PreparedL
     """Bring a photograph to the networks' size, light and cleanliness.
 
     What is lit of the centre square is scaled to 224 × 224 first, then even light, shades-of-gray colour constancy,
-    hair removal, light denoising and the lesion mask follow, all at 224: training images are 224 squares, so training
-    and serving see one domain. Pure and deterministic; the input is not modified.
+    enough light, hair removal, light denoising and the lesion mask follow, all at 224: training images are 224
+    squares, so training and serving see one domain. Pure and deterministic; the input is not modified.
 
     Args:
         rgb: uint8 [height, width, 3], any size.
@@ -40,7 +41,8 @@ def normalise(rgb: Pixels, parameters: ImagingParameters = DEFAULT) -> PreparedL
 def _normalised(
     square: Pixels, frame: Frame, source_size: tuple[int, int], parameters: ImagingParameters
 ) -> PreparedLesion:
-    hairless, hair_share = without_hair(shades_of_gray(evened(square, parameters), parameters), parameters)
+    lit = exposed(shades_of_gray(evened(square, parameters), parameters), parameters)
+    hairless, hair_share = without_hair(lit, parameters)
     tensor = denoise(hairless, parameters)
     mask = lesion_mask(tensor, parameters)
     return PreparedLesion(
