@@ -10,7 +10,9 @@ from flask_babel import LazyString
 from flask_babel import lazy_gettext as _
 
 from services.analysis.results import MALIGNANT_CLASSES, Result
+from services.gateway.attention import frame_in
 from services.gateway.web.wording import BANDS, DIAGNOSES, GUIDANCE, BandWords, DiagnosisName, Guidance
+from services.preprocessor.imaging.outcomes import WHOLE_SQUARE
 
 #: Distance between the lowest and the highest of the four probabilities up to which they count as agreeing. A quarter
 #: of the scale keeps them on one side of it in nearly every case.
@@ -64,6 +66,8 @@ class Answer:
     model_version: str
     #: Share of the prepared square that was inpainted because hair lay over it, 0–1; None when it was not recorded.
     hair_share: float | None
+    #: Whether something dark around what is lit of the photograph was left out.
+    framed: bool
     #: Codes of what would make the next photograph better.
     concerns: tuple[str, ...]
 
@@ -95,6 +99,7 @@ def arrange(result: Result, preparation: Mapping[str, Any] | None) -> Answer:
         likenesses=tuple(likenesses),
         model_version=result.model_version,
         hair_share=float(hair) if isinstance(hair, int | float) else None,
+        framed=frame_in(noted) != WHOLE_SQUARE,
         concerns=concern_codes(noted),
     )
 
