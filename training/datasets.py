@@ -41,8 +41,19 @@ _ROOT = ".root"
 # Images that one worker prepares before it reports: large enough to hide the hand-over, small enough to spread evenly.
 _CHUNK = 64
 
-# Beginnings of the names of the imaging parameters that change pixels.
-_PIXEL_PARAMETERS = ("minkowski", "gain", "hair", "inpaint", "median")
+# Imaging parameters that judge a photograph, and change no pixel of it. All others count, new ones, too.
+_JUDGING = (
+    "max_",
+    "min_side",
+    "mask_",
+    "dark_mean",
+    "bright_mean",
+    "blank_deviation",
+    "blur_sharpness",
+    "glare_share",
+    "off_centre",
+    "cut_off_share",
+)
 
 
 class NoImagesError(LesionLensError):
@@ -197,7 +208,7 @@ def _prepared(
 
 def imaging_fingerprint() -> dict[str, float]:
     """Return the imaging parameters that reach the pixels; judging quality does not."""
-    return {name: value for name, value in asdict(DEFAULT).items() if name.startswith(_PIXEL_PARAMETERS)}
+    return {name: value for name, value in asdict(DEFAULT).items() if not name.startswith(_JUDGING)}
 
 
 def _fingerprint(folder: DataFolder) -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import zipfile
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -194,3 +195,16 @@ def test_images_none_of_which_can_be_used_are_refused_with_the_reasons(tmp_path)
 def test_an_empty_folder_is_refused_in_words(tmp_path):
     with pytest.raises(NoImagesError, match=r"metadata\.csv"):
         open_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "reaches_the_pixels"),
+    [
+        ("field_dark", True), ("falloff_from", True), ("least_light", True), ("gain_max", True),
+        ("network_meshes", True), ("mask_blur", False), ("blur_sharpness", False), ("max_pixels", False), ("off_centre", False),
+    ],
+)  # fmt: skip
+def test_squares_are_prepared_anew_after_what_reaches_their_pixels_changed(parameter, reaches_the_pixels, monkeypatch):
+    before = datasets.imaging_fingerprint()
+    monkeypatch.setattr(datasets, "DEFAULT", replace(datasets.DEFAULT, **{parameter: 7}))
+    assert (datasets.imaging_fingerprint() != before) is reaches_the_pixels
