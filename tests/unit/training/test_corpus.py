@@ -201,7 +201,8 @@ def test_an_empty_folder_is_refused_in_words(tmp_path):
     ("parameter", "reaches_the_pixels"),
     [
         ("field_dark", True), ("falloff_from", True), ("least_light", True), ("gain_max", True),
-        ("network_meshes", True), ("mask_blur", False), ("blur_sharpness", False), ("max_pixels", False), ("off_centre", False),
+        ("network_meshes", True), ("mask_blur", False), ("blur_sharpness", False), ("max_pixels", False),
+        ("off_centre", False),
     ],
 )  # fmt: skip
 def test_squares_are_prepared_anew_after_what_reaches_their_pixels_changed(parameter, reaches_the_pixels, monkeypatch):
