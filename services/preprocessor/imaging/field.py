@@ -23,6 +23,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Times that the tenth of the rim which fits least is left out: hairs and scales that reach over it.
 _TRIMS = 3
+#: Pixels at a rim without which none is looked for: a circle that just touches the corners has 40.
+_LEAST_OF_A_RIM = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,8 @@ def _rim(dark: Mask, parameters: ImagingParameters) -> Rim | None:
     down, across = np.nonzero(rim)
     x, y = _offsets(side)[across], _offsets(side)[down]
     quarters = {(right, low) for right, low in zip((x > 0).tolist(), (y > 0).tolist(), strict=True)}
-    # Fewer are the edge of a limb or of a shadow, through which many ellipses go.
-    if len(quarters) < 3:
+    # Through fewer, as the edge of a limb or of a shadow has them, go many ellipses.
+    if len(quarters) < 3 or len(x) < _LEAST_OF_A_RIM:
         return None
     fitted = _ellipse(x, y)
     for _ in range(_TRIMS):

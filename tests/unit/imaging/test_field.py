@@ -30,6 +30,13 @@ def barred(pixels, top=0, bottom=0, left=0, right=0):
     return pixels
 
 
+def stars(pixels):
+    """A black square with one lit pixel in each of three quarters."""
+    black = np.zeros((224, 224, 3), np.uint8)
+    black[[50, 60, 170], [40, 180, 60]] = pixels[0, 0]
+    return black
+
+
 def darkest(square):
     return int(square.max(axis=2).min())
 
@@ -103,6 +110,7 @@ def test_a_clock_in_a_bar_does_not_keep_it(plain):
         pytest.param(lambda skin: cv2.fillPoly(skin, [np.int32([(0, 0), (600, 0), (0, 300)])], (9, 9, 9)), id="a limb"),
         pytest.param(lambda skin: cv2.line(skin, (0, 80), (600, 500), (20, 15, 12), 12), id="a hair across"),
         pytest.param(lambda skin: skin // 8, id="too dark altogether"),
+        pytest.param(stars, id="next to nothing lit"),
         pytest.param(lambda skin: framed(skin, 0.08), id="a lamp"),
     ],
 )
