@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.preprocessor.imaging.exposure import brightness, light_of
+from services.preprocessor.imaging.falloff import evened_disc
 from services.preprocessor.imaging.outcomes import WHOLE_SQUARE, Frame, Mask, Pixels
 from services.preprocessor.imaging.parameters import SIDE, ImagingParameters
 from services.preprocessor.imaging.square import centre_of, scaled
@@ -74,7 +75,10 @@ def lit_square(rgb: Pixels, parameters: ImagingParameters) -> tuple[Pixels, Fram
     if frame is None:
         return square, WHOLE_SQUARE
     framed = scaled(_cut(centre, frame), SIDE)
-    return (framed if rim is None else _mirrored(framed, rim.seen_in(frame, parameters.field_inside_rim))), frame
+    if rim is not None:
+        disc = rim.seen_in(frame, parameters.field_inside_rim)
+        framed = _mirrored(evened_disc(framed, disc.distances, parameters), disc)
+    return framed, frame
 
 
 def _dark_surroundings(square: Pixels, parameters: ImagingParameters) -> Mask | None:

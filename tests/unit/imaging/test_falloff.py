@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from services.preprocessor.imaging import DEFAULT, normalise
-from services.preprocessor.imaging.falloff import evened
+from services.preprocessor.imaging.falloff import evened, evened_disc
 from services.stacker.turns import pose_of, turned
 
 OFFSETS = (2 * np.arange(224) - 223) / 224
@@ -55,6 +55,27 @@ def test_the_middle_and_the_colours_stay(square):
 def test_everything_else_stays(square, drawn):
     pixels = drawn(square.copy())
     assert evened(pixels, DEFAULT) is pixels
+
+
+@pytest.mark.parametrize("by", [0.2, 0.7])
+def test_a_disc_is_evened_up_to_its_rim(square, by):
+    def distances(side):
+        offsets = (2 * np.arange(side) - (side - 1)) / side
+        return np.hypot(offsets[:, None] - 0.1, offsets[None, :]) / 0.8
+
+    inside, near_the_rim = distances(224) < 0.9, (distances(224) > 0.8) & (distances(224) < 0.95)
+    fallen = np.where((distances(224) < 1)[..., None], square * (1 - by * distances(224) ** 4)[..., None], 3)
+    disc = np.rint(fallen).clip(0).astype(np.uint8)
+    even = evened_disc(disc, distances, DEFAULT)
+    assert np.abs(even[inside].astype(int) - square[inside]).mean() < 12
+    was, now = (np.abs(pixels[near_the_rim].astype(int) - square[near_the_rim]).mean() for pixels in (disc, even))
+    assert now < was / 2
+
+
+def test_a_disc_of_even_light_stays(square):
+    even = evened_disc(square, lambda side: np.full((side, side), 0.5), DEFAULT)
+    np.testing.assert_array_equal(even, square)
+    np.testing.assert_array_equal(evened_disc(square, lambda side: np.full((side, side), 3.0), DEFAULT), square)
 
 
 def test_a_photograph_with_falloff_is_prepared_nearly_as_one_without(square):
