@@ -21,12 +21,10 @@ from lesionlens.supervisor.plan import ROOT, Plan
 from lesionlens.supervisor.postgres import PostgresError
 from lesionlens.supervisor.program import Program
 from lesionlens.supervisor.sample import NoAnswerError, classify_sample
+from services.analysis.end import LOOKS_EVERY_S
 
 #: Seconds a second Ctrl-C must come after the first to mean "now": `make` and the terminal each send the first one.
 IMPATIENCE_S = 1.0
-
-#: Seconds between two looks of whoever waits for a signal: as long as Ctrl-C may seem not to be heard, and no load.
-LOOKS_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-
 from services.analysis.database import make_engine
+from services.analysis.end import EndBySignal
 from services.analysis.sealing import sealing_from
 from services.analysis.settings import load_settings
 from services.analysis.telemetry import configure_logging
@@ -17,9 +15,8 @@ def main() -> None:
     """Delivers until it is asked to end."""
     settings = load_settings()
     configure_logging(settings, "webhooks")
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    stopped = EndBySignal()
+    stopped.listen()
     engine = make_engine(settings.database_url, pool_size=AT_ONCE // 2)
     book = WebhookBook(engine, sealing_from(settings.blob_keys))
     Deliverer(book, settings.webhook_networks(), settings.webhook_timeout_s).run(stopped)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from services.analysis.end import End
 from services.analysis.errors import DatabaseUnavailableError, WebhookAddressError
 from services.analysis.telemetry import log_id
 from services.analysis.webhooks import TEST_EVENT, Message, WebhookBook
@@ -59,7 +60,7 @@ class Deliverer:
     #: The key of each message under way.
     _under_way: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
 
-    def run(self, stopped: threading.Event) -> None:
+    def run(self, stopped: End) -> None:
         """Delivers until `stopped` is set."""
         tidied = float("-inf")
         while not stopped.is_set():

@@ -13,7 +13,6 @@ SHUTDOWN_GRACE_S, the process ends with status 0.
 import argparse
 import logging
 import os
-import signal
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent import futures
@@ -25,6 +24,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import start_http_server
 
 from services.analysis.allocator import keep_freed_memory
+from services.analysis.end import End, EndBySignal
 from services.analysis.errors import LesionLensError, SettingsError
 from serving.client import MAX_MESSAGE_BYTES
 from serving.embedded.engine import arrange, usable_cores
@@ -123,7 +123,7 @@ class Endpoint:
             self._health.set(service, status)
 
 
-def serve(options: Options, stop: threading.Event) -> None:
+def serve(options: Options, stop: End) -> None:
     """Serve until `stop` is set. Raises SettingsError for a folder, version, label or port that cannot be."""
     names = sorted({name for group in options.endpoints.values() for name in group})
     networks = {name: _open(name, options) for name in names}
@@ -173,9 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: 0 after a clean stop, 2 with one sentence on standard error when it cannot start."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     keep_freed_memory()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = EndBySignal()
+    stop.listen()
     try:
         serve(parse(arguments), stop)
     except LesionLensError as error:
