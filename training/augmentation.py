@@ -8,6 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from training.surroundings import with_surroundings
+
 Pixels = np.ndarray[Any, Any]
 
 
@@ -18,7 +20,8 @@ class Augmentation:
     ``turns``: the eight flips and right-angle turns. ``crop``: crops of 70–100 % of the area with ± 10 % of aspect and
     ± 20° of rotation. ``colour``: brightness, contrast, gamma, colour cast, saturation, hue. ``sharpness``: blur or
     sharpening (uploads are sharper than packed training images). ``compression``: JPEG. ``noise``: Gaussian.
-    ``cutout``: one grey rectangle (DeVries & Taylor 2017). ``hair``: a few drawn dark curves.
+    ``cutout``: one grey rectangle (DeVries & Taylor 2017). ``hair``: a few drawn dark curves. ``surroundings``: a
+    pen, bubbles, a frame and the like, see :mod:`training.surroundings`; the published ablation was without.
     """
 
     turns: bool = True
@@ -29,12 +32,15 @@ class Augmentation:
     noise: bool = True
     cutout: bool = True
     hair: bool = True
+    surroundings: bool = False
 
 
 def augment(image: Pixels, size_px: int, rng: np.random.Generator, flags: Augmentation) -> Pixels:
     """Return one random variation of uint8 ``[h,w,3]`` as uint8 ``[size_px,size_px,3]``."""
     if flags.hair and rng.random() < 0.08:
         image = _draw_hair(image, rng)
+    if flags.surroundings and rng.random() < 0.3:
+        image = with_surroundings(image, rng)
     result = _geometry(image, size_px, rng, flags)
     if flags.sharpness:
         result = _sharpness(result, rng)

@@ -32,6 +32,7 @@ from training.evaluation import (
 )
 from training.models_folder import model_folder
 from training.stacking import Stack, malignant_logits, stack_from, turns_of
+from training.surroundings import with_surroundings
 
 Array = np.ndarray[Any, Any]
 Log = Callable[[str], None]
@@ -45,8 +46,9 @@ _BRIGHTNESS = (0.9, 1.0, 1.1)
 # Test pictures that are also looked at as another camera would have taken them: an AUC needs many.
 _RETAKEN_IMAGES = 2000
 
-# Test pictures that are also looked at through a dermatoscope.
+# Test pictures that are also looked at through a dermatoscope, and with something drawn on or around them.
 _DERMATOSCOPE_IMAGES = 1000
+_DRAWN_IMAGES = 1000
 
 # Sources whose pictures were taken through a dermatoscope; how anybody's own were taken is not known.
 _DERMOSCOPY = ("ham10000", "bcn_20000", "msk", "isic_2019", "isic2017", "siim_isic2020", "isic_archive")
@@ -111,6 +113,7 @@ def measure(corpus: Corpus, models: Path, content: Mapping[str, Any], side: str,
     )
     result["another_camera"] = otherwise(by=from_another_camera, most=_RETAKEN_IMAGES)
     result["dermatoscope"] = otherwise(by=through_a_dermatoscope, most=_DERMATOSCOPE_IMAGES)
+    result["surroundings"] = otherwise(by=with_surroundings, most=_DRAWN_IMAGES)
     return result
 
 

@@ -121,7 +121,9 @@ def markdown(measured: Mapping[str, Any]) -> str:
             f" {turning['auc_8']:.3f} with eight."
         ),
     ]
-    brightness, retaken, framed = (measured[how] for how in ("brightness", "another_camera", "dermatoscope"))
+    brightness, retaken, framed, drawn = (
+        measured[how] for how in ("brightness", "another_camera", "dermatoscope", "surroundings")
+    )
     lines += [
         "",
         (
@@ -141,6 +143,13 @@ def markdown(measured: Mapping[str, Any]) -> str:
             " around it and up to 60 % less light at its rim, before any correction):"
             f" AUC {framed['auc']:.3f} instead of {framed['auc_before']:.3f},"
             f" decisions at 0.5 that flip {_percent(framed['flips_at_half'])} %."
+        ),
+        "",
+        (
+            f"With something drawn on or around the lesion ({drawn['images']} photographs: a surgeon's pen, bubbles, a"
+            " ruler, a sticker, a white frame, or half to 85 % of the size, before any correction):"
+            f" AUC {drawn['auc']:.3f} instead of {drawn['auc_before']:.3f},"
+            f" decisions at 0.5 that flip {_percent(drawn['flips_at_half'])} %."
         ),
         "",
         "| probability answered, mean % | images | malignant among them % |",

@@ -37,6 +37,7 @@ def evaluation(by_person, by_source):
         "brightness": CHANGED,
         "another_camera": CHANGED | MEASURED,
         "dermatoscope": CHANGED | MEASURED,
+        "surroundings": CHANGED | MEASURED,
     }
 
 
